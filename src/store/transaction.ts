@@ -1,0 +1,202 @@
+/**
+ * What one `update` sees and does: the committed state with its own changes laid over it. Nothing is shared with
+ * other transactions until the store takes the changes.
+ */
+import { Table } from './table.ts';
+import { TABLES, type IndexName, type Objects, type TableName } from './schema.ts';
+
+export interface ReadTable<T extends TableName> {
+  readonly size: number;
+  get(id: string): Objects[T] | undefined;
+  /** Every object, in no particular order. */
+  all(): Iterable<Objects[T]>;
+  /** The objects an index has under `key`. */
+  by(index: IndexName<T>, key: string): Objects[T][];
+  /** How many `by` would return, without making them. */
+  countBy(index: IndexName<T>, key: string): number;
+}
+
+export interface WriteTable<T extends TableName> extends ReadTable<T> {
+  /** Adds an object; throws if its id is taken. */
+  create(object: Objects[T]): void;
+  /** Puts an object in the place of the one with its id; throws if there is none. */
+  update(object: Objects[T]): void;
+  /** Removes an object; throws if there is none. */
+  remove(id: string): void;
+}
+
+/** A consistent look at the state. Valid only while the function it was given to runs. */
+export type View = { readonly [T in TableName]: ReadTable<T> };
+
+/** A look at the state that can also change it. */
+export type Transaction = { readonly [T in TableName]: WriteTable<T> } & {
+  /** The number of this transaction: cluster-wide, only growing; what `meta.version` is set to when a spec moves. */
+  readonly index: number;
+};
+
+/** One change of a committed transaction: `before` undefined: created; `after` undefined: removed. */
+export type Event = { [T in TableName]: { table: T; before?: Objects[T]; after?: Objects[T] } }[TableName];
+
+export type State = { readonly [T in TableName]: Table<T> };
+
+export function emptyState(): State {
+  return Object.fromEntries(TABLES.map((name) => [name, new Table(name)])) as unknown as State;
+}
+
+export function viewOf(state: State): View {
+  return Object.fromEntries(
+    TABLES.map((name) => [name, new CommittedTable(state[name] as Table<TableName>)]),
+  ) as unknown as View;
+}
+
+class CommittedTable<T extends TableName> implements ReadTable<T> {
+  readonly #table: Table<T>;
+
+  constructor(table: Table<T>) {
+    this.#table = table;
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  get(id: string): Objects[T] | undefined {
+    return this.#table.get(id);
+  }
+
+  all(): Iterable<Objects[T]> {
+    return this.#table.values();
+  }
+
+  by(index: IndexName<T>, key: string): Objects[T][] {
+    return this.#table.under(index, key);
+  }
+
+  countBy(index: IndexName<T>, key: string): number {
+    return this.#table.countUnder(index, key);
+  }
+}
+
+/** What became of one row in a layer; undefined: not there. */
+interface Laid<O> {
+  readonly before: O | undefined;
+  after: O | undefined;
+}
+
+/**
+ * A layer of changes over one table, which stays as it is under it. Most transactions read by index nothing they
+ * changed: their changes get indexes only when one is asked for.
+ */
+export class LayeredTable<T extends TableName> implements WriteTable<T> {
+  readonly #name: T;
+  readonly #below: ReadTable<T>;
+  readonly #changes = new Map<string, Laid<Objects[T]>>();
+  /** The row last read from below: nearly every write follows a reading of its row. */
+  #lastRead: Objects[T] | undefined;
+  #indexed: Table<T> | undefined;
+
+  constructor(name: T, below: ReadTable<T>) {
+    this.#name = name;
+    this.#below = below;
+  }
+
+  get size(): number {
+    let size = this.#below.size;
+    for (const { before, after } of this.#changes.values())
+      size += Number(after !== undefined) - Number(before !== undefined);
+    return size;
+  }
+
+  get(id: string): Objects[T] | undefined {
+    const laid = this.#changes.get(id);
+    return laid === undefined ? this.#readBelow(id) : laid.after;
+  }
+
+  *all(): Iterable<Objects[T]> {
+    for (const object of this.#below.all()) if (!this.#changes.has(object.id)) yield object;
+    for (const { after } of this.#changes.values()) if (after !== undefined) yield after;
+  }
+
+  by(index: IndexName<T>, key: string): Objects[T][] {
+    const below = this.#below.by(index, key);
+    if (this.#changes.size === 0) return below;
+    return [...below.filter((object) => !this.#changes.has(object.id)), ...this.#index().under(index, key)];
+  }
+
+  countBy(index: IndexName<T>, key: string): number {
+    return this.#changes.size === 0 ? this.#below.countBy(index, key) : this.by(index, key).length;
+  }
+
+  create(object: Objects[T]): void {
+    if (this.get(object.id) !== undefined) throw new Error(`${this.#name}: ${object.id} exists already`);
+    this.lay(object.id, object);
+  }
+
+  update(object: Objects[T]): void {
+    if (this.get(object.id) === undefined) throw new Error(`${this.#name}: there is no ${object.id} to update`);
+    this.lay(object.id, object);
+  }
+
+  remove(id: string): void {
+    if (this.get(id) === undefined) throw new Error(`${this.#name}: there is no ${id} to remove`);
+    this.lay(id, undefined);
+  }
+
+  /** Net changes against what lies below; an object created and removed again is none. */
+  addEventsTo(events: Event[]): void {
+    for (const { before, after } of this.#changes.values()) {
+      if (before !== after) events.push({ table: this.#name, before, after } as Event);
+    }
+  }
+
+  /** Puts an object under an id, whether or not it is taken; undefined takes away what is there. */
+  lay(id: string, object: Objects[T] | undefined): void {
+    const laid = this.#changes.get(id);
+    if (laid === undefined) this.#changes.set(id, { before: this.#readBelow(id), after: object });
+    else laid.after = object;
+    if (object !== undefined) this.#indexed?.put(object);
+    else this.#indexed?.delete(id);
+  }
+
+  #readBelow(id: string): Objects[T] | undefined {
+    if (this.#lastRead?.id !== id) this.#lastRead = this.#below.get(id);
+    return this.#lastRead;
+  }
+
+  #index(): Table<T> {
+    if (this.#indexed === undefined) {
+      this.#indexed = new Table(this.#name);
+      for (const { after } of this.#changes.values()) if (after !== undefined) this.#indexed.put(after);
+    }
+    return this.#indexed;
+  }
+}
+
+export interface OpenTransaction {
+  readonly tx: Transaction;
+  /** The net changes so far, in table order. */
+  readonly events: () => Event[];
+  /** Lays further changes, those of another transaction, over this one. */
+  readonly fold: (events: readonly Event[]) => void;
+}
+
+/** Opens a transaction over `below`. */
+export function openTransaction(below: View, index: number): OpenTransaction {
+  const layers = TABLES.map((name) => new LayeredTable(name, below[name] as ReadTable<TableName>));
+  const tables = Object.fromEntries(TABLES.map((name, i) => [name, layers[i]])) as Record<
+    TableName,
+    LayeredTable<TableName>
+  >;
+  const tx = { ...tables, index } as unknown as Transaction;
+  return {
+    tx,
+    events() {
+      const events: Event[] = [];
+      for (const layer of layers) layer.addEventsTo(events);
+      return events;
+    },
+    fold(events) {
+      for (const { table, before, after } of events) tables[table].lay((after ?? before)!.id, after);
+    },
+  };
+}
