@@ -1,0 +1,120 @@
+/**
+ * Takes tasks off active nodes that no longer meet their service's constraints or no longer have what the tasks
+ * reserve: observed state REJECTED, the named exception to "the agent says what it saw" (decisions-and-traps.md 4).
+ * The orchestrators fill the slots again.
+ *
+ * Keys: ids of nodes that changed.
+ */
+import { timestamp } from '../model/clock.ts';
+import type { Node, NodeResources, Task } from '../model/objects.ts';
+import type { ServiceSpec } from '../model/specs.ts';
+import { TaskState } from '../model/states.ts';
+import type { Transaction, View } from '../store/store.ts';
+import { Loop, type LoopDeps } from './loop.ts';
+import { nodeMatches, parseConstraints } from './scheduler/constraints.ts';
+import { stillOffered, usageOf } from './scheduler/generic.ts';
+import { isOver, isWanted, specOf } from './tasks.ts';
+
+/** A task, the spec it was made from, and the one its service has now. */
+export interface Placed {
+  task: Task;
+  made: ServiceSpec;
+  declared: ServiceSpec;
+}
+
+/**
+ * The tasks that may not stay on the node. What counts are the constraints that hold now, since a task survives an
+ * update of them that its node met; and what the task reserved when it was made. Older tasks are served first.
+ */
+export function misplaced(node: Node, placed: readonly Placed[]): Task[] {
+  // Paused nodes are left alone; drained and lost ones lose all their tasks anyway.
+  if (node.spec.Availability !== 'active' || node.status.state === 'down') return [];
+  const left = node.description && { ...node.description.resources, used: new Map<string, number>() };
+  const byAge = [...placed].sort((a, b) => a.task.meta.version - b.task.meta.version);
+  return byAge
+    .filter(({ task, made, declared }) => !meetsConstraints(node, declared) || !take(left, task, made))
+    .map(({ task }) => task);
+}
+
+/** What a node still has to give; of generic resources, what is `used` of them. */
+interface Left extends NodeResources {
+  used: Map<string, number>;
+}
+
+function meetsConstraints(node: Node, spec: ServiceSpec): boolean {
+  // A global service has no task to move: its own loop ends the one here.
+  if (spec.Mode.Global !== undefined) return true;
+  return nodeMatches(parseConstraints(spec.TaskTemplate.Placement?.Constraints ?? []), node);
+}
+
+/** Takes what the task reserved from what is left; false, and nothing taken, if that is too little. Unknown resources suffice. */
+function take(left: Left | undefined, { genericResources = [] }: Task, spec: ServiceSpec): boolean {
+  const { NanoCPUs = 0, MemoryBytes = 0 } = spec.TaskTemplate.Resources?.Reservations ?? {};
+  if (left === undefined) return true;
+  if (NanoCPUs > left.nanoCpus || MemoryBytes > left.memoryBytes) return false;
+  if (!stillOffered(genericResources, left.generic ?? [], left.used)) return false;
+  left.nanoCpus -= NanoCPUs;
+  left.memoryBytes -= MemoryBytes;
+  for (const [key, amount] of usageOf(genericResources)) left.used.set(key, (left.used.get(key) ?? 0) + amount);
+  return true;
+}
+
+export function enforcerLoop(deps: LoopDeps): Loop {
+  const { store } = deps;
+  return new Loop(deps, {
+    name: 'enforcer',
+
+    *initial(view) {
+      for (const node of view.nodes.all()) yield node.id;
+    },
+
+    *affected(event) {
+      if (event.table !== 'nodes' || event.before === undefined || event.after === undefined) return;
+      const { before, after } = event;
+      const same =
+        before.spec === after.spec &&
+        before.description === after.description &&
+        before.status.address === after.status.address &&
+        (before.status.state === 'down') === (after.status.state === 'down');
+      if (!same) yield after.id;
+    },
+
+    async reconcile(keys) {
+      for (const nodeId of keys) {
+        // The tasks of one node are few; chosen in the transaction, since the node may have changed back.
+        await store.update((tx) => {
+          for (const task of misplacedOn(tx, nodeId)) reject(tx, task, deps);
+        });
+      }
+    },
+  });
+}
+
+function misplacedOn(view: View, nodeId: string): Task[] {
+  const node = view.nodes.get(nodeId);
+  if (node === undefined) return [];
+  const placed: Placed[] = [];
+  for (const task of view.tasks.by('node', nodeId)) {
+    const service = view.services.get(task.serviceId);
+    // Below ASSIGNED the scheduler has yet to say whether the task fits.
+    if (!isWanted(task) || isOver(task) || task.status.state < TaskState.ASSIGNED || service === undefined) continue;
+    placed.push({ task, made: specOf(view, task, service), declared: service.spec });
+  }
+  return misplaced(node, placed);
+}
+
+function reject(tx: Transaction, task: Task, { clock }: LoopDeps): void {
+  const now = timestamp(clock.now());
+  tx.tasks.update({
+    ...task,
+    desiredState: TaskState.SHUTDOWN,
+    status: {
+      ...task.status,
+      timestamp: now,
+      state: TaskState.REJECTED,
+      message: 'task rejected by constraint enforcer',
+      error: 'assigned node no longer meets constraints',
+    },
+    meta: { ...task.meta, updatedAt: now },
+  });
+}

@@ -1,0 +1,118 @@
+/**
+ * Forgets what nobody needs: tasks on their way to removal once nothing of them runs, dead tasks beyond the history
+ * limit, spec versions without a task, removed networks without a task. Promises that a finished slot keeps its last
+ * task: without it the slot would look free and be filled again.
+ *
+ * Keys: `slot:` and a slot's key, `version:` and a spec version's id, `network:` and a network's id.
+ */
+import { DEFAULT_TASK_HISTORY_RETENTION_LIMIT, restartPolicyOf } from '../model/defaults.ts';
+import { CLUSTER_ROW, serviceSpecId, type Task } from '../model/objects.ts';
+import { TaskState } from '../model/states.ts';
+import { slotKey } from '../store/schema.ts';
+import type { Event, Transaction, View } from '../store/store.ts';
+import { updateInChunks } from './chunks.ts';
+import { Loop, type LoopDeps } from './loop.ts';
+import { isOver, isWanted, slotOf, specOf } from './tasks.ts';
+
+const GATHER_MS = 100;
+
+/**
+ * The tasks of one slot to forget. `limit` dead ones are kept, the newest; all of them if it is negative. `isGone`
+ * says whether the node a task is on was removed.
+ */
+export function reapable(tasks: readonly Task[], limit: number, isGone: (nodeId: string) => boolean): Task[] {
+  const removed = tasks.filter(
+    (task) => task.desiredState === TaskState.REMOVE && (isOver(task) || (task.nodeId !== '' && isGone(task.nodeId))),
+  );
+  if (limit < 0) return removed;
+  const kept = tasks.some(isWanted) ? limit : Math.max(limit, 1);
+  const dead = tasks
+    .filter((task) => task.desiredState === TaskState.SHUTDOWN && isOver(task))
+    .sort((a, b) => b.meta.version - a.meta.version);
+  return [...removed, ...dead.slice(kept)];
+}
+
+export function reaperLoop(deps: LoopDeps): Loop {
+  const { store } = deps;
+  return new Loop(deps, {
+    name: 'reaper',
+    gatherMs: GATHER_MS,
+
+    *initial(view) {
+      for (const task of view.tasks.all()) if (!isWanted(task)) yield `slot:${slotKey(task)}`;
+      for (const version of view.serviceSpecs.all()) yield `version:${version.id}`;
+      for (const network of view.networks.all()) if (network.removing) yield `network:${network.id}`;
+    },
+
+    affected,
+
+    async reconcile(keys) {
+      const due = store.view((view) => [...keys].flatMap((key) => dueUnder(view, key)));
+      await updateInChunks(store, due, forget);
+    },
+  });
+}
+
+type Due = { table: 'tasks' | 'serviceSpecs' | 'networks'; id: string };
+
+function* affected(event: Event, view: View): Iterable<string> {
+  if (event.table === 'tasks') {
+    const { before, after } = event;
+    if (after === undefined) {
+      yield `version:${serviceSpecId(before!.serviceId, before!.specVersion)}`;
+      for (const { networkId } of before!.networks)
+        if (view.networks.get(networkId)?.removing) yield `network:${networkId}`;
+    } else if (!isWanted(after) && isOver(after)) {
+      yield `slot:${slotKey(after)}`;
+    }
+  } else if (event.table === 'services') {
+    const { before, after } = event;
+    if (before === undefined || before.specVersion === after?.specVersion) return;
+    for (const version of view.serviceSpecs.by('service', before.id)) yield `version:${version.id}`;
+  } else if (event.table === 'networks') {
+    if (event.after?.removing) yield `network:${event.after.id}`;
+  } else if (event.table === 'nodes' && event.after === undefined) {
+    for (const task of view.tasks.by('node', event.before!.id)) if (!isWanted(task)) yield `slot:${slotKey(task)}`;
+  }
+}
+
+function dueUnder(view: View, key: string): Due[] {
+  const id = key.slice(key.indexOf(':') + 1);
+  if (key.startsWith('slot:')) return reapableOf(view, id).map((task) => ({ table: 'tasks', id: task.id }));
+  if (key.startsWith('version:')) return isUnreferenced(view, id) ? [{ table: 'serviceSpecs', id }] : [];
+  return isAbandoned(view, id) ? [{ table: 'networks', id }] : [];
+}
+
+/** A dead task stays dead and only this loop deletes; versions and networks may have got users since the look. */
+function forget(tx: Transaction, { table, id }: Due): void {
+  if (table === 'tasks') tx.tasks.remove(id);
+  else if (table === 'serviceSpecs' && isUnreferenced(tx, id)) tx.serviceSpecs.remove(id);
+  else if (table === 'networks' && isAbandoned(tx, id)) tx.networks.remove(id);
+}
+
+function isUnreferenced(view: View, id: string): boolean {
+  const version = view.serviceSpecs.get(id);
+  if (version === undefined || view.tasks.countBy('spec', id) > 0) return false;
+  const service = view.services.get(version.serviceId);
+  return service?.specVersion !== version.version && service?.previousSpecVersion !== version.version;
+}
+
+function isAbandoned(view: View, id: string): boolean {
+  return view.networks.get(id)?.removing === true && view.tasks.countBy('network', id) === 0;
+}
+
+function reapableOf(view: View, key: string): Task[] {
+  const tasks = view.tasks.by('slot', key);
+  return reapable(tasks, limitOf(view, tasks), (nodeId) => view.nodes.get(nodeId) === undefined);
+}
+
+/** Attempts are counted from history, so a limit of attempts needs as many tasks, whatever the cluster's limit. */
+function limitOf(view: View, tasks: readonly Task[]): number {
+  const current = slotOf(tasks)?.current;
+  const service = current && view.services.get(current.serviceId);
+  const attempts =
+    service === undefined ? 0 : restartPolicyOf(specOf(view, current!, service).TaskTemplate).MaxAttempts;
+  if (attempts > 0) return attempts + 1;
+  const cluster = view.clusters.get(CLUSTER_ROW);
+  return cluster?.spec.Orchestration.TaskHistoryRetentionLimit ?? DEFAULT_TASK_HISTORY_RETENTION_LIMIT;
+}
