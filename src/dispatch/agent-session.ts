@@ -1,0 +1,164 @@
+/**
+ * A node's standing relation with its managers: always one session, or on its way to one. After a session breaks the
+ * next try comes at once, further ones after growing pauses with jitter, each at the next manager it knows of. It never
+ * gives up: even a node that was removed asks again, rarely, until it is closed.
+ */
+import type { TaskStatusReport } from '../model/assignments.ts';
+import type { Clock, Log, Random } from '../model/clock.ts';
+import type { Identity } from '../pki/identity.ts';
+import { AgentLink, type Agent } from './agent-link.ts';
+import { clockDifference, explainTimes } from './clocks.ts';
+import { isAddress } from './connect.ts';
+import { SessionLost } from './outbox.ts';
+
+export type { Agent } from './agent-link.ts';
+export { SessionLost } from './outbox.ts';
+
+export interface AgentSessionOptions {
+  /** host:port of managers, at least one; those a manager names are added. */
+  addresses: readonly string[];
+  /** What this node proves itself by; `useIdentity` brings the next one. */
+  identity: Identity;
+  agent: Agent;
+  /** IPv4 address under which others reach this node; without it, the one the manager sees. */
+  advertiseAddress?: string;
+  clock: Clock;
+  random: Random;
+  log: Log;
+  /** Default 100 ms, growing to 8 s. */
+  backoffMs?: { first: number; most: number };
+  /** How long a manager has from dialling to welcome. Default 5 s. */
+  welcomeMs?: number;
+}
+
+export interface AgentSessionState {
+  phase: 'connecting' | 'connected' | 'removed' | 'closed';
+  /** The manager of the session or of the last try. */
+  manager: string;
+  /** Why there is no session, in words; '' while there is one. */
+  error: string;
+}
+
+export class AgentSession {
+  readonly #options: AgentSessionOptions;
+  readonly #backoffMs: { first: number; most: number };
+  #addresses: string[];
+  #identity: Identity;
+  #link: AgentLink | undefined;
+  #state: AgentSessionState = { phase: 'connecting', manager: '', error: 'not started' };
+  #running: Promise<void> | undefined;
+  #wake: (() => void) | undefined;
+  #clockDifference = '';
+
+  constructor(options: AgentSessionOptions) {
+    const bad = options.addresses.find((address) => !isAddress(address));
+    if (bad !== undefined) throw new RangeError(`not the address of a manager: ${bad}`);
+    if (options.addresses.length === 0) throw new RangeError('an agent needs the address of a manager');
+    this.#options = options;
+    this.#addresses = [...options.addresses];
+    this.#identity = options.identity;
+    this.#backoffMs = options.backoffMs ?? { first: 100, most: 8_000 };
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  state(): AgentSessionState {
+    return this.#state;
+  }
+
+  /** That this host's clock differed from the manager's by too much when the session began, in words; '' if it did not. */
+  clockDifference(): string {
+    return this.#clockDifference;
+  }
+
+  /** host:port of every manager this node may turn to, those it heard of last first. */
+  addresses(): readonly string[] {
+    return this.#addresses;
+  }
+
+  /** From the next session on, this is what the node proves itself by; the one that stands is left alone. */
+  useIdentity(identity: Identity): void {
+    this.#identity = identity;
+  }
+
+  /**
+   * Resolves once a manager has stored these reports, or later ones of the same tasks. Rejects with SessionLost if
+   * there is no session or it ends first: report again after the next `replace`.
+   */
+  report(reports: readonly TaskStatusReport[]): Promise<void> {
+    if (this.#link?.open !== true) return Promise.reject(new SessionLost('there is no session with a manager'));
+    return this.#link.report(reports);
+  }
+
+  /** Tells the manager that the description has changed. Without a session: the next one begins with it. */
+  describe(): void {
+    this.#link?.describe();
+  }
+
+  /** Says goodbye and ends; the agent is called no more. Idempotent. */
+  async close(): Promise<void> {
+    this.#state = { ...this.#state, phase: 'closed' };
+    this.#wake?.();
+    await this.#link?.close();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { log, random, clock } = this.#options;
+    let failures = 0;
+    for (let turn = 0; !this.#closed(); turn++) {
+      const address = this.#addresses[turn % this.#addresses.length]!;
+      this.#link = this.#dial(address);
+      const end = await this.#link.ended;
+      const connected = this.#state.phase === 'connected';
+      if (this.#closed()) break;
+      // Replaced: another with this node's certificate is connected. Two that take turns must not do so quickly.
+      failures = connected && end.reason !== 'replaced' ? 0 : failures + 1;
+      const removed = end.reason === 'removed';
+      this.#state = { phase: removed ? 'removed' : 'connecting', manager: address, error: end.message };
+      const error = end.error === undefined ? end.message : await explainTimes(end.error, address, clock);
+      if (this.#closed()) break;
+      this.#state = { ...this.#state, error };
+      const longestMs = removed
+        ? this.#backoffMs.most
+        : Math.min(this.#backoffMs.first * 2 ** failures, this.#backoffMs.most);
+      const pauseMs = longestMs * (0.5 + random() / 2);
+      log.warn(
+        { manager: address, reason: error, pauseMs: Math.round(pauseMs) },
+        'no session with the manager; trying again',
+      );
+      await this.#pause(pauseMs);
+    }
+  }
+
+  #dial(address: string): AgentLink {
+    const { agent, advertiseAddress, clock, random, log, welcomeMs = 5_000 } = this.#options;
+    const identity = this.#identity;
+    const managers = (known: { address: string }[]) => {
+      const named = known.map((manager) => manager.address).filter(isAddress);
+      this.#addresses = [...new Set([...named, ...this.#options.addresses])];
+    };
+    const welcomed = (time: string | undefined) => {
+      this.#state = { phase: 'connected', manager: address, error: '' };
+      this.#clockDifference = time === undefined ? '' : clockDifference(clock.now(), Date.parse(time));
+      if (this.#clockDifference !== '') log.warn({ manager: address }, this.#clockDifference);
+      log.info({ manager: address }, 'session with the manager');
+    };
+    const link = { address, identity, agent, advertiseAddress, clock, random, log, welcomeMs, welcomed, managers };
+    return new AgentLink(link);
+  }
+
+  /** Its own function, because the state changes while `#run` waits. */
+  #closed(): boolean {
+    return this.#state.phase === 'closed';
+  }
+
+  async #pause(pauseMs: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      this.#options.clock.after(pauseMs, resolve);
+    });
+  }
+}

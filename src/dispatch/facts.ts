@@ -1,0 +1,292 @@
+/**
+ * What each node is to know (model/assignments.ts), read from the store: every fact of a node, one fact, and the facts
+ * that a change of the store touches. Pure. The promise, kept by a property test: whoever starts with all the facts of
+ * a node and reads again each one marked since, has all the facts of that node.
+ *
+ * One thing is left out on purpose: a task's observed status, once its agent has the task. The agent is where that
+ * comes from; sending it back would cost as much as all the rest.
+ */
+import type {
+  AssignmentChange,
+  AssignmentKind,
+  EndpointAssignment,
+  NetworkAssignment,
+  PeerAssignment,
+  ServiceAssignment,
+  TaskAssignment,
+} from '../model/assignments.ts';
+import { CLUSTER_ROW, serviceSpecId, type Node, type Service, type Task } from '../model/objects.ts';
+import type { TaskSpec } from '../model/specs.ts';
+import { isTerminal, TaskState } from '../model/states.ts';
+import type { Event, View } from '../store/store.ts';
+
+/** Names one fact of a node: its kind, a space, its key. */
+export type FactKey = `${AssignmentKind} ${string}`;
+
+/** Every fact that `nodeId` may be told of, in an order that suits an agent: networks before what is in them, tasks last. */
+export function* factsOf(view: View, nodeId: string): Iterable<FactKey> {
+  for (const networkId of Object.keys(view.nodes.get(nodeId)?.gateways ?? {})) yield* factsOfNetwork(view, networkId);
+  for (const task of view.tasks.by('node', nodeId)) yield `task ${task.id}`;
+}
+
+/** One fact as it is now for `nodeId`; its value is null if there is no such fact, or not for that node. */
+export function readFact(view: View, nodeId: string, fact: FactKey): AssignmentChange {
+  const kind = fact.slice(0, fact.indexOf(' ')) as AssignmentKind;
+  const key = fact.slice(kind.length + 1);
+  if (kind === 'task') return { kind, key, value: taskOf(view, nodeId, key) };
+  if (kind === 'network') return { kind, key, value: networkOf(view, nodeId, key) };
+  const networkId = key.slice(0, key.indexOf('/'));
+  const id = key.slice(networkId.length + 1);
+  const seen = hasGateway(view, nodeId, networkId);
+  if (kind === 'peer') return { kind, key, value: seen && id !== nodeId ? peerOf(view, networkId, id) : null };
+  if (kind === 'endpoint') return { kind, key, value: seen ? endpointOf(view, networkId, id) : null };
+  return { kind, key, value: seen ? serviceOf(view, networkId, id) : null };
+}
+
+/**
+ * Calls `mark` for every fact of every node that these events may have changed. `view` is the state after them.
+ * The cost follows the events and the nodes that have to hear of them.
+ */
+export function markAffected(
+  events: readonly Event[],
+  view: View,
+  mark: (nodeId: string, fact: FactKey) => void,
+): void {
+  const marks: Marks = { shared: new Map(), moved: new Map(), own: mark };
+  for (const event of events) {
+    if (event.table === 'tasks') markTask(event.before, event.after, marks);
+    else if (event.table === 'nodes') markNode(event.before, event.after, view, marks);
+    else if (event.table === 'services') markService(event.before, event.after, marks);
+    else if (event.table === 'networks') {
+      const id = (event.after ?? event.before)!.id;
+      add(marks.shared, id, `network ${id}`);
+      const allocated = event.after?.allocation !== undefined;
+      if (allocated === (event.before?.allocation !== undefined)) continue;
+      for (const node of view.nodes.by('network', id)) add(marks.moved, id, node.id);
+    }
+    // Clusters: what facts take from them is fixed at init. Service specs: are there before their tasks, and longer.
+  }
+  for (const [networkId, nodes] of marks.moved) {
+    const facts = [...factsOfNetwork(view, networkId)];
+    for (const nodeId of nodes) for (const fact of facts) mark(nodeId, fact);
+  }
+  for (const [networkId, facts] of marks.shared) {
+    // Who left the network in these very events is no longer found by the index, but still has to forget.
+    const nodes = new Set(marks.moved.get(networkId));
+    for (const node of view.nodes.by('network', networkId)) nodes.add(node.id);
+    for (const nodeId of nodes) for (const fact of facts) mark(nodeId, fact);
+  }
+}
+
+interface Marks {
+  /** Network → facts that all nodes in it share. */
+  shared: Map<string, Set<FactKey>>;
+  /** Network → nodes that came into it or left it. */
+  moved: Map<string, Set<string>>;
+  own: (nodeId: string, fact: FactKey) => void;
+}
+
+function markTask(before: Task | undefined, after: Task | undefined, marks: Marks): void {
+  const id = (after ?? before)!.id;
+  if (taskMoved(before, after)) {
+    for (const nodeId of new Set([before?.nodeId, after?.nodeId])) if (nodeId) marks.own(nodeId, `task ${id}`);
+  }
+  if (endpointMoved(before, after)) {
+    for (const task of [before, after]) {
+      for (const { networkId } of task?.networks ?? []) add(marks.shared, networkId, `endpoint ${networkId}/${id}`);
+    }
+  }
+}
+
+/** Whether the agent has to hear of it: anything but the status, or a status that decides whether it sees the task. */
+function taskMoved(before: Task | undefined, after: Task | undefined): boolean {
+  if (before === undefined || after === undefined) return true;
+  return (
+    before.nodeId !== after.nodeId ||
+    before.desiredState !== after.desiredState ||
+    before.specVersion !== after.specVersion ||
+    before.networks !== after.networks ||
+    isAssigned(before) !== isAssigned(after) ||
+    isTerminal(before.status.state) !== isTerminal(after.status.state)
+  );
+}
+
+function endpointMoved(before: Task | undefined, after: Task | undefined): boolean {
+  const was = before !== undefined && hasEndpoint(before);
+  const is = after !== undefined && hasEndpoint(after);
+  if (!was || !is) return was !== is;
+  return before.nodeId !== after.nodeId || before.networks !== after.networks || isServing(before) !== isServing(after);
+}
+
+function markNode(before: Node | undefined, after: Node | undefined, view: View, marks: Marks): void {
+  const id = (after ?? before)!.id;
+  const networks = new Set([...Object.keys(before?.gateways ?? {}), ...Object.keys(after?.gateways ?? {})]);
+  const appeared = (before === undefined) !== (after === undefined);
+  const address = before?.description?.dataPathAddress !== after?.description?.dataPathAddress;
+  let gateways = false;
+  for (const networkId of networks) {
+    const gateway = before?.gateways[networkId] !== after?.gateways[networkId];
+    if (gateway || address) add(marks.shared, networkId, `peer ${networkId}/${id}`);
+    if (gateway) add(marks.moved, networkId, id);
+    gateways ||= gateway;
+  }
+  if (!gateways && !address && !appeared) return;
+  for (const task of view.tasks.by('node', id)) {
+    marks.own(id, `task ${task.id}`);
+    for (const { networkId } of task.networks) add(marks.shared, networkId, `endpoint ${networkId}/${task.id}`);
+  }
+}
+
+function markService(before: Service | undefined, after: Service | undefined, marks: Marks): void {
+  if (before?.spec === after?.spec && before?.endpoint === after?.endpoint) return;
+  for (const service of [before, after]) {
+    if (service === undefined) continue;
+    const networks = [
+      ...attachmentsOf(service).map((attachment) => attachment.Target),
+      ...(service.endpoint?.virtualIps ?? []).map((vip) => vip.networkId),
+    ];
+    for (const networkId of networks) add(marks.shared, networkId, `service ${networkId}/${service.id}`);
+  }
+}
+
+function* factsOfNetwork(view: View, networkId: string): Iterable<FactKey> {
+  yield `network ${networkId}`;
+  for (const service of view.services.by('network', networkId)) yield `service ${networkId}/${service.id}`;
+  for (const service of view.services.by('vip', networkId)) yield `service ${networkId}/${service.id}`;
+  for (const node of view.nodes.by('network', networkId)) yield `peer ${networkId}/${node.id}`;
+  for (const task of view.tasks.by('network', networkId))
+    if (hasEndpoint(task)) yield `endpoint ${networkId}/${task.id}`;
+}
+
+function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | null {
+  const task = view.tasks.get(taskId);
+  const node = view.nodes.get(nodeId);
+  if (task === undefined || node === undefined || task.nodeId !== nodeId || !isAssigned(task)) return null;
+  // A task that has ended needs no network any more, and is kept for its logs although the gateway may be gone.
+  const reachable = task.networks.every((network) => node.gateways[network.networkId] !== undefined);
+  if (!reachable && !isTerminal(task.status.state)) return null;
+  const version = view.serviceSpecs.get(serviceSpecId(task.serviceId, task.specVersion));
+  if (version === undefined) return null; // The reaper removes a version only after its last task.
+  const { spec } = version;
+  return {
+    id: task.id,
+    environment: task.environment,
+    serviceId: task.serviceId,
+    serviceName: task.serviceName,
+    serviceLabels: spec.Labels,
+    slot: task.slot,
+    nodeId,
+    desiredState: task.desiredState,
+    spec: withLogDriver(view, spec.TaskTemplate),
+    ...(task.genericResources === undefined ? {} : { genericResources: task.genericResources }),
+    networks: task.networks,
+    hostPorts: (spec.EndpointSpec?.Ports ?? [])
+      .filter((port) => port.PublishMode === 'host')
+      .map((port) => ({
+        name: port.Name,
+        protocol: port.Protocol ?? 'tcp',
+        targetPort: port.TargetPort ?? 0,
+        publishedPort: port.PublishedPort ?? 0,
+        publishMode: 'host',
+      })),
+    status: task.status,
+  };
+}
+
+/** The cluster's log driver (`TaskDefaults`) for a task whose service names none. It counts when the container is made. */
+function withLogDriver(view: View, spec: TaskSpec): TaskSpec {
+  const LogDriver = view.clusters.get(CLUSTER_ROW)?.spec.TaskDefaults.LogDriver;
+  return spec.LogDriver !== undefined || LogDriver === undefined ? spec : { ...spec, LogDriver };
+}
+
+function networkOf(view: View, nodeId: string, networkId: string): NetworkAssignment | null {
+  const network = view.networks.get(networkId);
+  const gateway = view.nodes.get(nodeId)?.gateways[networkId];
+  const cluster = view.clusters.get(CLUSTER_ROW);
+  if (network?.allocation === undefined || gateway === undefined || cluster === undefined) return null;
+  return {
+    id: networkId,
+    name: network.spec.Name,
+    environment: network.environment,
+    subnet: network.allocation.subnet,
+    gateway,
+    vni: network.allocation.vni,
+    dataPathPort: cluster.dataPathPort,
+    ingress: network.spec.Ingress,
+    internal: network.spec.Internal,
+    labels: network.spec.Labels,
+    options: network.spec.Options,
+  };
+}
+
+function peerOf(view: View, networkId: string, nodeId: string): PeerAssignment | null {
+  const node = view.nodes.get(nodeId);
+  const gateway = node?.gateways[networkId];
+  const dataPathAddress = node?.description?.dataPathAddress;
+  if (gateway === undefined || dataPathAddress === undefined) return null;
+  return { networkId, nodeId, gateway, dataPathAddress };
+}
+
+function endpointOf(view: View, networkId: string, taskId: string): EndpointAssignment | null {
+  const task = view.tasks.get(taskId);
+  if (task === undefined || !hasEndpoint(task)) return null;
+  const network = task.networks.find((candidate) => candidate.networkId === networkId);
+  const dataPathAddress = view.nodes.get(task.nodeId)?.description?.dataPathAddress;
+  if (network === undefined || dataPathAddress === undefined) return null;
+  return {
+    networkId,
+    taskId,
+    serviceId: task.serviceId,
+    slot: task.slot,
+    nodeId: task.nodeId,
+    address: network.address,
+    dataPathAddress,
+    serving: isServing(task),
+    aliases: network.aliases,
+  };
+}
+
+function serviceOf(view: View, networkId: string, serviceId: string): ServiceAssignment | null {
+  const service = view.services.get(serviceId);
+  if (service?.endpoint === undefined) return null;
+  const attachments = attachmentsOf(service).filter((attachment) => attachment.Target === networkId);
+  const vip = service.endpoint.virtualIps.find((candidate) => candidate.networkId === networkId)?.address;
+  if (attachments.length === 0 && vip === undefined) return null;
+  const ingress = view.networks.get(networkId)?.spec.Ingress === true;
+  return {
+    networkId,
+    serviceId,
+    environment: service.environment,
+    name: service.spec.Name,
+    aliases: [...new Set(attachments.flatMap((attachment) => attachment.Aliases ?? []))],
+    ...(vip === undefined ? {} : { vip }),
+    ports: ingress ? service.endpoint.ports.filter((port) => port.publishMode === 'ingress') : [],
+  };
+}
+
+function attachmentsOf(service: Service) {
+  return service.spec.TaskTemplate.Networks ?? service.spec.Networks ?? [];
+}
+
+function hasGateway(view: View, nodeId: string, networkId: string): boolean {
+  const gateway = view.nodes.get(nodeId)?.gateways[networkId];
+  return gateway !== undefined && view.networks.get(networkId)?.allocation !== undefined;
+}
+
+function isAssigned(task: Task): boolean {
+  return task.status.state >= TaskState.ASSIGNED;
+}
+
+function hasEndpoint(task: Task): boolean {
+  return isAssigned(task) && !isTerminal(task.status.state) && task.nodeId !== '';
+}
+
+function isServing(task: Task): boolean {
+  return task.status.state === TaskState.RUNNING && task.desiredState <= TaskState.RUNNING;
+}
+
+function add<T>(map: Map<string, Set<T>>, key: string, value: T): void {
+  const set = map.get(key);
+  if (set === undefined) map.set(key, new Set([value]));
+  else set.add(value);
+}

@@ -1,0 +1,101 @@
+/**
+ * How a node gets into the cluster, and stays: by a token it becomes a certificate and a row in the store, both or neither;
+ * by its certificate it gets the next one, as long as it has its row.
+ */
+import type { Clock, Log, Random } from '../model/clock.ts';
+import { newId } from '../model/ids.ts';
+import { CLUSTER_ROW, type Cluster } from '../model/objects.ts';
+import type { SwarmSpec } from '../model/specs.ts';
+import { InvalidCertificateRequest, issueNodeCertificate, type RootCa } from '../pki/authority.ts';
+import type { CertifiedNode, NodeRole } from '../pki/identity.ts';
+import { roleOfToken } from '../pki/token.ts';
+import type { Store } from '../store/store.ts';
+import { RequestError } from './http.ts';
+import { parseCertificateRequest, type CertificateAnswer } from './messages.ts';
+import { addNode, NodeRemoved } from './node-writes.ts';
+
+const NS_PER_MS = 1_000_000;
+
+/** What issuing a certificate takes. */
+export interface IssueDeps {
+  store: Store;
+  clock: Clock;
+  log: Log;
+  root: RootCa;
+}
+
+export interface JoinDeps extends IssueDeps {
+  random: Random;
+  /** The roles in which nodes may join now; others are refused with a sentence. */
+  roles: readonly NodeRole[];
+}
+
+/**
+ * Answers `POST /v1/certificate`. `peer` is who already asks with a certificate of this cluster.
+ * Rejects with RequestError: 400 (not understood), 403 (token), 409 (is a node already), 501 (role).
+ */
+export async function join(
+  deps: JoinDeps,
+  body: unknown,
+  peer: CertifiedNode | undefined,
+  peerAddress: string,
+): Promise<CertificateAnswer> {
+  const { store, clock, random, log, root } = deps;
+  const request = parseCertificateRequest(body);
+  if (peer !== undefined && store.view((view) => view.nodes.get(peer.nodeId)) !== undefined) {
+    throw new RequestError(409, `this node is already part of this cluster, as node ${peer.nodeId}`);
+  }
+  const cluster = store.view((view) => view.clusters.get(CLUSTER_ROW));
+  if (cluster === undefined) throw new RequestError(503, 'this manager has no cluster yet');
+  const role = roleOfToken(request.token, cluster.joinTokens);
+  if (role === undefined) throw new RequestError(403, 'invalid join token');
+  if (!deps.roles.includes(role)) throw new RequestError(501, `joining as a ${role} is not supported yet`);
+
+  const nodeId = newId(random);
+  const certificate = await issue(deps, cluster, request.csr, { nodeId, role });
+  await store.update((tx) => {
+    // The token may have been rotated meanwhile; it counts what it is now.
+    const tokens = tx.clusters.get(CLUSTER_ROW)?.joinTokens;
+    if (tokens === undefined || roleOfToken(request.token, tokens) !== role)
+      throw new RequestError(403, 'invalid join token');
+    const address = request.advertiseAddress ?? peerAddress;
+    addNode(tx, { id: nodeId, role, availability: request.availability, address }, clock.now());
+  });
+  log.info({ node: nodeId, role, address: peerAddress }, 'a node has joined');
+  return { certificate, rootCertificate: root.certificate };
+}
+
+/**
+ * The next certificate (PEM) of a node that proved to be `nodeId`: for the key of `csr`, in the role that the store gives
+ * the node now, for as long as the cluster's spec says now. Rejects with RequestError: 400 (not understood), 410 (the
+ * node was removed), 503.
+ */
+export async function renew(deps: IssueDeps, csr: string, nodeId: string): Promise<string> {
+  const { cluster, node } = deps.store.view((view) => ({
+    cluster: view.clusters.get(CLUSTER_ROW),
+    node: view.nodes.get(nodeId),
+  }));
+  if (cluster === undefined) throw new RequestError(503, 'this manager has no cluster yet');
+  if (node === undefined) throw new RequestError(410, new NodeRemoved().message);
+  const certificate = await issue(deps, cluster, csr, { nodeId, role: node.spec.Role });
+  deps.log.info({ node: nodeId, role: node.spec.Role }, 'a node has renewed its certificate');
+  return certificate;
+}
+
+async function issue(
+  { root, clock }: IssueDeps,
+  { clusterId, spec }: Cluster,
+  csr: string,
+  node: { nodeId: string; role: NodeRole },
+): Promise<string> {
+  try {
+    return await issueNodeCertificate(root, csr, { ...node, clusterId }, clock.now(), nodeCertificateLifeMs(spec));
+  } catch (error) {
+    throw error instanceof InvalidCertificateRequest ? new RequestError(400, error.message) : error;
+  }
+}
+
+/** How long certificates made now are to hold. */
+export function nodeCertificateLifeMs(spec: Pick<SwarmSpec, 'CAConfig'>): number {
+  return spec.CAConfig.NodeCertExpiry / NS_PER_MS;
+}

@@ -1,0 +1,173 @@
+/**
+ * The wire between managers and agents, version 1. What an agent may say is checked in full and bounded; what a
+ * manager says is checked in form only, because its certificate vouches for it.
+ *
+ * `POST /v1/session`, one long stream of frames both ways: the agent says `hello`; the manager answers `welcome`, then
+ * `assignment` frames with all facts of the node, `complete`, and from then on `changes`. Meanwhile the agent sends
+ * `status`, each answered by `stored` once durable, `description` when its host has changed, `heartbeat`, which is
+ * answered, and `goodbye` before it ends in order. `managers` says which managers there are by now, `end` why the manager
+ * ends a session.
+ *
+ * Plain requests: `GET /v1/ca` gives the root and the manager's time to anyone, `POST /v1/certificate` a certificate and a
+ * place in the cluster for a token, `POST /v1/certificate/renewal` a new certificate to a node.
+ */
+import { z } from 'zod';
+import type { AssignmentChange } from '../model/assignments.ts';
+import { parseIPv4, parseSubnet } from '../model/addresses.ts';
+import { TaskState } from '../model/states.ts';
+import { FrameError } from './frames.ts';
+
+/** Frames of an agent are small: it splits what it reports. */
+export const MAX_AGENT_FRAME_BYTES = 1024 * 1024;
+/** One fact can be as large as a task's spec, and a spec as large as the API takes. */
+export const MAX_MANAGER_FRAME_BYTES = 64 * 1024 * 1024;
+/** Bodies of plain requests and answers. */
+export const MAX_BODY_BYTES = 64 * 1024;
+/** Longest text of a status; agents cut longer ones. */
+export const MAX_STATUS_TEXT = 4096;
+
+export const PATHS = {
+  ca: '/v1/ca',
+  certificate: '/v1/certificate',
+  renewal: '/v1/certificate/renewal',
+  session: '/v1/session',
+} as const;
+
+const text = (max: number) => z.string().max(max);
+const labels = z.record(text(1024), text(64 * 1024));
+const count = z.int().min(0);
+const kind = text(256);
+const genericResource = z.object({
+  NamedResourceSpec: z.object({ Kind: kind, Value: text(1024) }).optional(),
+  DiscreteResourceSpec: z.object({ Kind: kind, Value: count }).optional(),
+});
+const address = text(15).refine((value) => parseIPv4(value) !== undefined, 'not an IPv4 address');
+
+const port = z.object({
+  name: text(256).optional(),
+  protocol: z.enum(['tcp', 'udp', 'sctp']),
+  targetPort: count.max(65_535),
+  publishedPort: count.max(65_535),
+  publishMode: z.enum(['ingress', 'host']),
+});
+
+/** The states that are an agent's to report: those below are the manager's, and so are REMOVE and ORPHANED. */
+const observedState = z.literal([
+  TaskState.ACCEPTED,
+  TaskState.PREPARING,
+  TaskState.READY,
+  TaskState.STARTING,
+  TaskState.RUNNING,
+  TaskState.COMPLETE,
+  TaskState.SHUTDOWN,
+  TaskState.FAILED,
+  TaskState.REJECTED,
+]);
+
+const report = z.object({
+  taskId: text(64),
+  status: z.object({
+    timestamp: z.iso.datetime(),
+    state: observedState,
+    message: text(MAX_STATUS_TEXT),
+    error: text(MAX_STATUS_TEXT).optional(),
+    container: z.object({ id: text(128), pid: count, exitCode: z.int().optional() }).optional(),
+    ports: z.array(port).max(1024).optional(),
+  }),
+});
+
+const description = z.object({
+  hostname: text(253).min(1),
+  platform: z.object({ Architecture: text(64), OS: text(64) }),
+  resources: z.object({
+    nanoCpus: count,
+    memoryBytes: count,
+    generic: z.array(genericResource).max(1024).readonly().optional(),
+  }),
+  engine: z.object({
+    version: text(128),
+    labels,
+    plugins: z.array(z.object({ type: text(128), name: text(256) })).max(1024),
+  }),
+  tls: z.object({ trustRoot: text(32 * 1024), certIssuerSubject: text(4096), certIssuerPublicKey: text(4096) }),
+  routes: z.array(text(18).refine((value) => parseSubnet(value) !== undefined, 'not an IPv4 subnet')).max(10_000),
+  dataPathAddress: address,
+  degraded: z.array(text(1024)).max(64),
+});
+
+const agentMessage = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('hello'), nodeId: text(64), description, advertiseAddress: address.optional() }),
+  z.object({ type: z.literal('status'), number: count, reports: z.array(report).max(10_000) }),
+  z.object({ type: z.literal('description'), description }),
+  z.object({ type: z.literal('heartbeat') }),
+  z.object({ type: z.literal('goodbye') }),
+]);
+
+const manager = z.object({ nodeId: z.string(), address: z.string() });
+/** The manager's clock, in RFC 3339. */
+const time = z.iso.datetime().optional();
+const periods = { heartbeatMs: z.number().positive(), timeoutMs: z.number().positive() };
+const changes = z.array(
+  z.custom<AssignmentChange>((value) => {
+    const { kind, key, value: fact } = (value ?? {}) as Record<string, unknown>;
+    return typeof kind === 'string' && typeof key === 'string' && typeof fact === 'object';
+  }),
+);
+
+const managerMessage = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('welcome'), sessionId: z.string(), managers: z.array(manager), time, ...periods }),
+  z.object({ type: z.literal('assignment'), changes }),
+  z.object({ type: z.literal('complete') }),
+  z.object({ type: z.literal('changes'), changes }),
+  z.object({ type: z.literal('stored'), number: count }),
+  z.object({ type: z.literal('heartbeat'), ...periods }),
+  z.object({ type: z.literal('managers'), managers: z.array(manager) }),
+  z.object({
+    type: z.literal('end'),
+    reason: z.enum(['removed', 'replaced', 'stopping', 'error']),
+    message: z.string(),
+  }),
+]);
+
+const csr = text(16 * 1024);
+const renewalRequest = z.object({ csr });
+const certificateRequest = z.object({
+  token: text(256),
+  csr,
+  availability: z.enum(['active', 'pause', 'drain']).default('active'),
+  /** Where other nodes reach the new one; without it, the address it asks from. */
+  advertiseAddress: address.optional(),
+});
+
+const certificateAnswer = z.object({ certificate: z.string(), rootCertificate: z.string() });
+const renewalAnswer = z.object({ certificate: z.string() });
+const caAnswer = z.object({ certificate: z.string(), time });
+const errorAnswer = z.object({ message: z.string() });
+
+export type AgentMessage = z.infer<typeof agentMessage>;
+export type Hello = Extract<AgentMessage, { type: 'hello' }>;
+export type ManagerMessage = z.infer<typeof managerMessage>;
+export type EndReason = Extract<ManagerMessage, { type: 'end' }>['reason'];
+/** A manager and the host:port of its 2377. */
+export type ManagerAddress = z.infer<typeof manager>;
+export type CertificateAnswer = z.infer<typeof certificateAnswer>;
+export type CaAnswer = z.infer<typeof caAnswer>;
+
+/** The checks at the edge: each takes what came, returns it typed and stripped of unknown keys, or throws FrameError. */
+export const parseAgentMessage = check(agentMessage);
+export const parseManagerMessage = check(managerMessage);
+export const parseCertificateRequest = check(certificateRequest);
+export const parseCertificateAnswer = check(certificateAnswer);
+export const parseRenewalRequest = check(renewalRequest);
+export const parseRenewalAnswer = check(renewalAnswer);
+export const parseCaAnswer = check(caAnswer);
+export const parseErrorAnswer = check(errorAnswer);
+
+function check<T extends z.ZodType>(schema: T): (value: unknown) => z.output<T> {
+  return (value) => {
+    const result = schema.safeParse(value);
+    if (result.success) return result.data;
+    const issue = result.error.issues[0]!;
+    throw new FrameError(`a message that is not understood: ${issue.path.join('.') || 'it'}: ${issue.message}`);
+  };
+}
