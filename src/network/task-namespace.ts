@@ -1,0 +1,83 @@
+/**
+ * A running task's network namespace, held by an open descriptor: process ids are reused, descriptors are not (trap
+ * 4). All changes inside it are made one after the other.
+ */
+import type { FileHandle } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
+import { parseIPv4, parseSubnet } from '../model/addresses.ts';
+import type { CommandRunner } from './command.ts';
+import { CommandFailed } from './command.ts';
+
+export class TaskNamespace {
+  readonly #handle: FileHandle;
+  readonly #run: CommandRunner;
+  readonly #routes: string;
+  #last: Promise<unknown> = Promise.resolve();
+
+  private constructor(handle: FileHandle, run: CommandRunner, routes: string) {
+    this.#handle = handle;
+    this.#run = run;
+    this.#routes = routes;
+  }
+
+  /**
+   * Takes hold of the namespace of a process. `stillOurs` is asked once it is held, and says whether that process
+   * is the task's even now; rejects if it is not, or if it is gone.
+   */
+  static async hold(pid: number, run: CommandRunner, stillOurs?: () => Promise<boolean>): Promise<TaskNamespace> {
+    const handle = await open(`/proc/${pid}/ns/net`, 'r');
+    try {
+      const routes = await readFile(`/proc/${pid}/net/route`, 'utf8');
+      if (stillOurs !== undefined && !(await stillOurs())) throw new Error(`process ${pid} is not the task's any more`);
+      return new TaskNamespace(handle, run, routes);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** The interface that stands in this subnet, as it was when the namespace was taken hold of. */
+  deviceIn(cidr: string): string | undefined {
+    const subnet = parseSubnet(cidr);
+    if (subnet === undefined) return undefined;
+    for (const line of this.#routes.split('\n').slice(1)) {
+      const [device, destination, gateway] = line.split('\t');
+      if (destination === undefined || gateway !== '00000000' || fromKernelHex(destination) !== subnet.base) continue;
+      return device;
+    }
+    return undefined;
+  }
+
+  /** Runs `change` after all earlier ones; its commands run inside the namespace. */
+  exclusively<R>(change: (run: CommandRunner) => Promise<R>): Promise<R> {
+    const inside: CommandRunner = (argv, options) =>
+      this.#run(['nsenter', `--net=/proc/${process.pid}/fd/${this.#handle.fd}`, ...argv], options);
+    const result = this.#last.then(() => change(inside));
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  /** Lets go, after all changes under way. */
+  async release(): Promise<void> {
+    await this.#last;
+    await this.#handle.close();
+  }
+}
+
+/**
+ * Makes conntrack forget UDP flows towards a backend that has gone: without connections, nothing else would ever
+ * move their clients to another (trap 6). Promises success also if there were none.
+ */
+export async function forgetUdpFlows(run: CommandRunner, backend: string): Promise<void> {
+  try {
+    await run(['conntrack', '-D', '-p', 'udp', '--reply-src', backend]);
+  } catch (error) {
+    if (!(error instanceof CommandFailed && /0 flow entries/.test(error.stderr))) throw error;
+  }
+}
+
+/** /proc/net/route prints addresses as little-endian hexadecimal. */
+function fromKernelHex(hex: string): number | undefined {
+  const octets = hex.match(/../g)?.reverse() ?? [];
+  return parseIPv4(octets.map((octet) => parseInt(octet, 16)).join('.'));
+}
