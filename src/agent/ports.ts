@@ -1,0 +1,43 @@
+/** What the agent needs of the rooms beside it, in its own words. */
+import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
+import type { NodeDescription } from '../model/objects.ts';
+
+/** A running task as the network is told of it. */
+export interface RunningTask {
+  taskId: string;
+  /** First process of its container. */
+  pid: number;
+  networks: readonly { networkId: string; address: string }[];
+  /** True if ports of its service are published through the ingress network. */
+  published: boolean;
+  /** Asked once its namespace is held: is `pid` the task's even now (decisions-and-traps.md, trap 4)? */
+  stillOurs(): Promise<boolean>;
+}
+
+/** The network of this node. */
+export interface NodeNetworkPort {
+  /** Takes in all facts, or what changed; the kernel follows in the background. */
+  replace(all: readonly AssignmentChange[]): void;
+  apply(changes: readonly AssignmentChange[]): void;
+  /** A network that containers may be created on; rejects with the reason if there is none (yet). */
+  prepare(networkId: string): Promise<{ engineNetwork: string; gateway: string }>;
+  /** Before the task's container starts. */
+  expect(task: { taskId: string; networks: readonly { networkId: string; address: string }[] }): Promise<void>;
+  /** The container runs. May be repeated. */
+  attach(task: RunningTask): Promise<void>;
+  /** The container has stopped. No error if it was not attached. */
+  detach(taskId: string): Promise<void>;
+  /** The engine was away and is back. */
+  engineRestarted(): void;
+  /** What does not work in full on this node, in words. */
+  degraded(): string[];
+}
+
+/** Resolves when a manager has stored the reports, or later ones of the same tasks; rejects if its session ends first. */
+export type ReportStatus = (reports: readonly TaskStatusReport[]) => Promise<void>;
+
+/** What the agent knows of its host; the daemon adds addresses, routes and certificates. */
+export type HostDescription = Pick<NodeDescription, 'hostname' | 'platform' | 'resources' | 'engine' | 'degraded'>;
+
+/** `unknown`: no manager has spoken since our start, but it is too early to call them away. */
+export type Managers = 'unknown' | 'there' | 'away';
