@@ -1,0 +1,101 @@
+/** What every route of the API works with: the parts of the daemon given to it, and who may ask what. */
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { IncomingMessage } from 'node:http';
+import { CLUSTER_ROW, DEFAULT_ENVIRONMENT, type Cluster } from '../model/objects.ts';
+import type { Clock, Log, Random } from '../model/clock.ts';
+import type { Store, View } from '../store/store.ts';
+import type { ClusterControl } from './cluster-control.ts';
+import type { ClusterEvents } from './cluster-events.ts';
+import type { EngineClient, EngineFacts } from './engine-facts.ts';
+import type { EngineNetworks } from './engine-networks.ts';
+import { unavailable, type ApiError } from './errors.ts';
+import { forward } from './proxy.ts';
+import { parseTarget, type RequestTarget } from './request-target.ts';
+
+/** What the daemon gives the API. */
+export interface ApiDeps {
+  /** The cluster's state: only on managers, only while they are. */
+  store(): Store | undefined;
+  cluster: ClusterControl;
+  engine: { client: EngineClient };
+  clock: Clock;
+  /** Names objects; join tokens use the system's own randomness. */
+  random: Random;
+  log: Log;
+  /** Of Drover itself, such as `0.1.0`. */
+  version: string;
+}
+
+const NOT_IN_SWARM =
+  'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.';
+const WORKER =
+  "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.";
+const LOCKED =
+  'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.';
+
+export class ApiContext {
+  readonly deps: ApiDeps;
+  readonly facts: EngineFacts;
+  readonly networks: EngineNetworks;
+  readonly events: ClusterEvents;
+  readonly #targets = new WeakMap<IncomingMessage, RequestTarget>();
+
+  constructor(deps: ApiDeps, parts: { facts: EngineFacts; networks: EngineNetworks; events: ClusterEvents }) {
+    this.deps = deps;
+    this.facts = parts.facts;
+    this.networks = parts.networks;
+    this.events = parts.events;
+  }
+
+  /** The cluster's state. @throws ApiError 503 with Docker's sentence where this node is no manager */
+  store(): Store {
+    const store = this.deps.store();
+    if (store === undefined) throw this.#noManager();
+    return store;
+  }
+
+  /** What a request's path says before its route. */
+  target(request: IncomingMessage): RequestTarget {
+    let target = this.#targets.get(request);
+    if (target === undefined) this.#targets.set(request, (target = parseTarget(request.url ?? '/')));
+    return target;
+  }
+
+  environment(request: FastifyRequest): string {
+    return this.target(request.raw).environment ?? DEFAULT_ENVIRONMENT;
+  }
+
+  /** Path and query for the engine, with the version the client asked for and another route. */
+  engineUrl(request: FastifyRequest, route: string): string {
+    const { version } = this.target(request.raw);
+    return version === undefined ? route : `/v${version}${route}`;
+  }
+
+  /** Hands a request to the engine: as it came, or to another path, or with another body. */
+  passOn(request: FastifyRequest, reply: FastifyReply, changes: { url?: string; body?: Buffer } = {}): FastifyReply {
+    reply.hijack();
+    const body = changes.body ?? (Buffer.isBuffer(request.body) ? request.body : undefined);
+    forward(request.raw, reply.raw, {
+      address: this.deps.engine.client.address,
+      url: changes.url ?? this.target(request.raw).engineUrl,
+      answerHeaders: { 'Api-Version': this.facts.apiVersion },
+      log: this.deps.log,
+      ...(body === undefined ? {} : { body }),
+    });
+    return reply;
+  }
+
+  #noManager(): ApiError {
+    const { localNodeState, manager } = this.deps.cluster.state();
+    if (localNodeState === 'locked') return unavailable(LOCKED);
+    if (localNodeState === 'active' && !manager) return unavailable(WORKER);
+    return unavailable(NOT_IN_SWARM);
+  }
+}
+
+/** The cluster's own row. Every store of a manager has it. */
+export function clusterOf(view: View): Cluster {
+  const cluster = view.clusters.get(CLUSTER_ROW);
+  if (cluster === undefined) throw unavailable('The cluster is still being made. Try again in a moment.');
+  return cluster;
+}

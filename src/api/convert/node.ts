@@ -1,0 +1,59 @@
+/** A node as Docker's API shows it. Pure. */
+import type { Node } from '../../model/objects.ts';
+
+export function nodeJson(node: Node): object {
+  return {
+    ID: node.id,
+    Version: { Index: node.meta.version },
+    CreatedAt: node.meta.createdAt,
+    UpdatedAt: node.meta.updatedAt,
+    Spec: node.spec,
+    Description: descriptionJson(node.description),
+    Status: {
+      State: node.status.state,
+      ...(node.status.message === '' ? {} : { Message: node.status.message }),
+      Addr: node.status.address,
+    },
+    ...(node.manager === undefined
+      ? {}
+      : {
+          ManagerStatus: {
+            ...(node.manager.leader ? { Leader: true } : {}),
+            Reachability: node.manager.reachability,
+            Addr: node.manager.address,
+          },
+        }),
+  };
+}
+
+/** A node that has not yet been heard of has an empty description: clients read through it without looking. */
+function descriptionJson(description: Node['description']): object {
+  if (description === undefined) return { Platform: {}, Resources: {}, Engine: {}, TLSInfo: {} };
+  const { platform, resources, engine, tls } = description;
+  return {
+    Hostname: description.hostname,
+    Platform: { Architecture: platform.Architecture, OS: platform.OS },
+    Resources: {
+      NanoCPUs: resources.nanoCpus,
+      MemoryBytes: resources.memoryBytes,
+      ...(resources.generic === undefined || resources.generic.length === 0
+        ? {}
+        : { GenericResources: resources.generic }),
+    },
+    Engine: {
+      EngineVersion: engine.version,
+      ...(Object.keys(engine.labels).length === 0 ? {} : { Labels: engine.labels }),
+      Plugins: engine.plugins.map(({ type, name }) => ({ Type: type, Name: name })),
+    },
+    TLSInfo: tlsJson(tls),
+  };
+}
+
+/** A root CA in Docker's names. */
+export function tlsJson(tls: { trustRoot: string; certIssuerSubject: string; certIssuerPublicKey: string }): object {
+  return {
+    TrustRoot: tls.trustRoot,
+    CertIssuerSubject: tls.certIssuerSubject,
+    CertIssuerPublicKey: tls.certIssuerPublicKey,
+  };
+}

@@ -1,0 +1,193 @@
+/**
+ * `/networks`: the cluster's overlays and the engine's networks in one view. Overlays are answered here; what concerns
+ * one of the engine's goes there, by its full id; Drover's own bridges are never seen nor touched (decision 8).
+ */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { timestamp } from '../../model/clock.ts';
+import { newId } from '../../model/ids.ts';
+import type { Network } from '../../model/objects.ts';
+import { nameKey } from '../../store/schema.ts';
+import type { Store, View } from '../../store/store.ts';
+import { checked, isTrue, parseJson } from '../body.ts';
+import type { ApiContext } from '../context.ts';
+import { networkJson, verboseNetworkJson } from '../convert/network.ts';
+import { findNetwork, NETWORK_LABEL, PREDEFINED, type FoundNetwork } from '../engine-networks.ts';
+import { ApiError, conflict, notBuilt } from '../errors.ts';
+import { parseFilters } from '../filters.ts';
+import { checkOneIngress, networkMatches, prunable, removeNetwork, withFilter } from '../network-rules.ts';
+import { resolveNetwork, visibleNetworks } from '../references.ts';
+import { networkShape, overlaySpec } from '../validate/network-shape.ts';
+
+interface ById {
+  Params: { id: string };
+}
+
+/** The engine's own time for removing many networks. */
+const PRUNE_TIMEOUT_MS = 60_000;
+
+export function networkRoutes(app: FastifyInstance, api: ApiContext): void {
+  app.get<{ Querystring: { filters?: string } }>('/networks', (request) => list(api, request, request.query.filters));
+  app.get<ById & { Querystring: { verbose?: string; scope?: string } }>('/networks/:id', async (request, reply) => {
+    const { verbose, scope = '' } = request.query;
+    const predefined = PREDEFINED.get(request.params.id);
+    if (scope === 'swarm' && predefined !== undefined) return predefinedJson(request.params.id, predefined.Driver);
+    const found =
+      scope === 'swarm' ? { overlay: overlayOf(api, request) } : await find(api, request, scope === 'local');
+    if ('local' in found) return passTo(api, request, reply, found.local.Id);
+    return api.store().view((view) => inspected(view, found.overlay, isTrue(verbose)));
+  });
+  app.post('/networks/create', (request, reply) => create(api, request, reply));
+  app.delete<ById>('/networks/:id', async (request, reply) => {
+    const found = await find(api, request);
+    if ('local' in found) return passTo(api, request, reply, found.local.Id);
+    await api.store().update((tx) => removeNetwork(tx, found.overlay.id));
+    return reply.code(204).send();
+  });
+  for (const action of ['connect', 'disconnect'] as const) {
+    app.post<ById>(`/networks/:id/${action}`, async (request, reply) => {
+      const found = await find(api, request);
+      if ('local' in found) return passTo(api, request, reply, found.local.Id, `/${action}`);
+      const { Name } = found.overlay.spec;
+      throw notBuilt(
+        `network ${Name} is an overlay of the cluster: to ${action} single containers is not supported yet`,
+      );
+    });
+  }
+  app.post<{ Querystring: { filters?: string } }>('/networks/prune', (request) =>
+    prune(api, request, request.query.filters),
+  );
+}
+
+async function list(api: ApiContext, request: FastifyRequest, filterText: string | undefined): Promise<object[]> {
+  const filters = parseFilters(filterText, ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']);
+  const store = api.deps.store();
+  const overlays = store?.view((view) =>
+    visibleNetworks(view, api.environment(request))
+      .filter((network) => networkMatches(view, network, filters))
+      .map(networkJson),
+  );
+  try {
+    return [...(await api.networks.visible(api.target(request.raw).engineUrl)), ...(overlays ?? [])];
+  } catch (error) {
+    return withoutEngine(api, overlays, error);
+  }
+}
+
+/** What a manager goes on with while its engine is away. @throws `error` on any other node */
+function withoutEngine<T>(api: ApiContext, overlays: T | undefined, error: unknown): T {
+  if (overlays === undefined || error instanceof ApiError) throw error;
+  api.deps.log.debug({ err: error }, 'networks without those of the engine: it does not answer');
+  return overlays;
+}
+
+/** The network that the path names, among those a user may see. @throws ApiError 404, 400 */
+async function find(api: ApiContext, request: FastifyRequest<ById>, localOnly = false): Promise<FoundNetwork> {
+  const store = localOnly ? undefined : api.deps.store();
+  const overlays = store?.view((view) => visibleNetworks(view, api.environment(request)));
+  const locals = await api.networks.visible().catch((error: unknown) => {
+    const found = overlays?.some(({ id, spec }) => id === request.params.id || spec.Name === request.params.id);
+    return withoutEngine(api, found === true ? [] : undefined, error);
+  });
+  return findNetwork(request.params.id, locals, overlays ?? []);
+}
+
+function overlayOf(api: ApiContext, request: FastifyRequest<ById>): Network {
+  return api.store().view((view) => resolveNetwork(view, api.environment(request), request.params.id));
+}
+
+function passTo(api: ApiContext, request: FastifyRequest, reply: FastifyReply, id: string, rest = ''): FastifyReply {
+  const { route } = api.target(request.raw);
+  const at = route.indexOf('?');
+  return api.passOn(request, reply, {
+    url: api.engineUrl(request, `/networks/${id}${rest}${at < 0 ? '' : route.slice(at)}`),
+  });
+}
+
+function inspected(view: View, network: Network, verbose: boolean): object {
+  if (!verbose) return networkJson(network);
+  const tasks = view.tasks.by('network', network.id);
+  const services = [...new Set(tasks.map((task) => task.serviceId))].flatMap((id) => view.services.get(id) ?? []);
+  return verboseNetworkJson(network, { nodes: [...view.nodes.all()], services, tasks });
+}
+
+function predefinedJson(name: string, Driver: string): object {
+  return {
+    Name: name,
+    Id: name,
+    Scope: 'swarm',
+    Driver,
+    IPAM: { Driver: 'default', Config: [] },
+    Options: {},
+    Labels: {},
+  };
+}
+
+async function create(api: ApiContext, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const body = checked(networkShape, parseJson(request));
+  const environment = api.environment(request);
+  if (body.Driver !== 'overlay') {
+    if (body.Scope === 'swarm')
+      throw notBuilt(
+        `networks of driver ${body.Driver || 'bridge'} in the scope of the swarm are not supported yet: use the overlay driver`,
+      );
+    const store = api.deps.store();
+    if (store !== undefined) store.view((view) => checkNameIsFree(view, environment, body.Name));
+    return api.passOn(request, reply);
+  }
+  const store = api.store();
+  if (body.Scope === 'local') throw notBuilt('overlay networks exist in the scope of the swarm only');
+  const spec = overlaySpec(body);
+  await checkEngineHasNone(api, spec.Name);
+  const at = timestamp(api.deps.clock.now());
+  const id = newId(api.deps.random);
+  await store.update((tx) => {
+    checkNameIsFree(tx, environment, spec.Name);
+    checkOneIngress(tx, spec);
+    tx.networks.create({ id, environment, meta: { version: tx.index, createdAt: at, updatedAt: at }, spec });
+  });
+  return reply.code(201).send({ Id: id, Warning: '' });
+}
+
+function checkNameIsFree(view: View, environment: string, name: string): void {
+  if (view.networks.countBy('name', nameKey(environment, name)) > 0 || PREDEFINED.has(name)) {
+    throw conflict(`network with name ${name} already exists`);
+  }
+}
+
+/** An engine that is away is no reason not to make an overlay: two of one name are then told apart by their ids. */
+async function checkEngineHasNone(api: ApiContext, name: string): Promise<void> {
+  const locals = await api.networks.visible().catch((error: unknown) => withoutEngine(api, [], error));
+  if (locals.some((local) => local.Name === name)) throw conflict(`network with name ${name} already exists`);
+}
+
+async function prune(api: ApiContext, request: FastifyRequest, filterText: string | undefined): Promise<object> {
+  const filters = parseFilters(filterText, ['label', 'label!', 'until']);
+  const names = await pruneEngine(api, request, withFilter(filters, 'label!', NETWORK_LABEL));
+  const store = api.deps.store();
+  if (store !== undefined)
+    names.push(...(await pruneOverlays(store, api.environment(request), filters, api.deps.clock.now())));
+  return { NetworksDeleted: names.length === 0 ? null : names };
+}
+
+/** The engine prunes by itself, but for the networks that carry our label. */
+async function pruneEngine(api: ApiContext, request: FastifyRequest, filters: string): Promise<string[]> {
+  const answer = await api.deps.engine.client.request<{ NetworksDeleted: string[] | null }>(
+    'POST',
+    api.engineUrl(request, '/networks/prune'),
+    { unversioned: true, timeoutMs: PRUNE_TIMEOUT_MS, query: { filters } },
+  );
+  return answer.NetworksDeleted ?? [];
+}
+
+function pruneOverlays(
+  store: Store,
+  environment: string,
+  filters: ReturnType<typeof parseFilters>,
+  nowMs: number,
+): Promise<string[]> {
+  return store.update((tx) => {
+    const unused = visibleNetworks(tx, environment).filter((network) => prunable(tx, network, filters, nowMs));
+    for (const network of unused) removeNetwork(tx, network.id);
+    return unused.map((network) => network.spec.Name);
+  });
+}
