@@ -1,0 +1,27 @@
+/** All rows, in the order they run. */
+import type { Row } from '../row.ts';
+import { cluster } from './cluster.ts';
+import { later } from './later.ts';
+import { leaving } from './leaving.ts';
+import { networks } from './networks.ts';
+import { nodes } from './nodes.ts';
+import { outside } from './outside.ts';
+import { serviceSpecs } from './service-specs.ts';
+import { serviceUpdates } from './service-updates.ts';
+import { services } from './services.ts';
+import { system } from './system.ts';
+import { tasks } from './tasks.ts';
+
+export const ROWS: readonly Row[] = [
+  ...outside,
+  ...cluster,
+  ...nodes,
+  ...serviceSpecs,
+  ...services,
+  ...serviceUpdates,
+  ...tasks,
+  ...networks,
+  ...later,
+  ...system,
+  ...leaving,
+];
