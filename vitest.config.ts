@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
 // Unit, contract and simulation tests stand beside the code; what needs the lab stands in tests/e2e and tests/conformance.
+// Limits are for what hangs, never for what is slow: a loaded machine must not fail a test.
 export default defineConfig({
   test: {
     projects: [
@@ -8,7 +9,9 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['src/**/*.test.ts', 'tests/rules/*.test.ts', 'tests/robust/**/*.test.ts'],
-          testTimeout: 20_000,
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          expect: { poll: { timeout: 30_000 } },
         },
       },
       {
@@ -17,6 +20,7 @@ export default defineConfig({
           include: ['tests/e2e/**/*.test.ts', 'tests/conformance/**/*.test.ts'],
           testTimeout: 300_000,
           hookTimeout: 300_000,
+          expect: { poll: { timeout: 60_000 } },
           fileParallelism: false,
           maxWorkers: 1,
         },

@@ -27,7 +27,7 @@ import { manager, node, realClock, type Manager } from './testbed.fixture.ts';
 const HOUR = 3_600_000;
 const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/.source;
 const REMOVED = 'node is not part of this cluster any more';
-const until = <T>(fn: () => T, timeout = 8_000) => vi.waitFor(fn, { timeout, interval: 5 });
+const until = <T>(fn: () => T, timeout = 30_000) => vi.waitFor(fn, { timeout, interval: 5 });
 
 const newManager = async (options: Partial<DispatchOptions> = {}) =>
   manager({ ...options, store: await Store.open(new MemoryJournal()) });

@@ -12,7 +12,7 @@ import { encodeFrame } from './frames.ts';
 import type { DispatchOptions } from './server.ts';
 import { frame, hello, manager, putService, raw, service, task, type Manager } from './testbed.fixture.ts';
 
-const until = <T>(fn: () => T) => vi.waitFor(fn, { timeout: 8_000, interval: 5 });
+const until = <T>(fn: () => T) => vi.waitFor(fn, { timeout: 30_000, interval: 5 });
 
 const newManager = async (options: Partial<DispatchOptions> = {}) =>
   manager({ ...options, store: await Store.open(new MemoryJournal()) });

@@ -21,7 +21,7 @@ import {
   type Manager,
 } from './testbed.fixture.ts';
 
-const until = <T>(fn: () => T) => vi.waitFor(fn, { timeout: 8_000, interval: 5 });
+const until = <T>(fn: () => T) => vi.waitFor(fn, { timeout: 30_000, interval: 5 });
 
 const newManager = async (options: Partial<DispatchOptions> = {}) =>
   manager({ ...options, store: await Store.open(new MemoryJournal()) });

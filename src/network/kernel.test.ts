@@ -297,7 +297,7 @@ describe.skipIf(reason !== undefined)(`three hosts${reason === undefined ? '' : 
     const pidFile = `${host.deps.dataDir}/resolver/resolver.pid`;
     const pid = await pidIn(pidFile);
     process.kill(pid, 'SIGKILL');
-    await expect.poll(() => pidIn(pidFile), { timeout: 10_000 }).not.toBe(pid);
+    await expect.poll(() => pidIn(pidFile)).not.toBe(pid);
     expect(await lookup(task('t2').run, gateway(APP, 2), 'web')).toEqual(['10.233.2.1']);
   });
 
@@ -366,7 +366,7 @@ describe.skipIf(reason !== undefined)(`three hosts${reason === undefined ? '' : 
     expect(await host.run(['nft', 'list', 'tables'])).not.toMatch(/drover/);
     expect(await host.run(['iptables', '-S'])).not.toMatch(/drover/);
     expect(host.engine.networks.size).toBe(0);
-    await expect.poll(() => host.run(['ss', '-Hlnu', 'sport', '=', '53']), { timeout: 5_000 }).toBe('');
+    await expect.poll(() => host.run(['ss', '-Hlnu', 'sport', '=', '53'])).toBe('');
   });
 
   test('where no VXLAN device can be made, the network works on its own node, and says so', async () => {

@@ -66,7 +66,7 @@ async function setup(lifeMs: number, random = () => 0.5) {
   });
   renewal.start();
   /** Certificates are made outside of the clock's world. */
-  const until = (fn: () => void) => vi.waitFor(fn, { timeout: 5_000, interval: 1 });
+  const until = (fn: () => void) => vi.waitFor(fn, { timeout: 30_000, interval: 1 });
   return { clock, authority, identity, renewal, saved, used, until };
 }
 

@@ -45,7 +45,7 @@ async function isServed(memory: Memory, nodeId: string, name: string): Promise<v
     putService(tx, service(name));
     tx.tasks.create(task(`of-${name}`, name, nodeId));
   });
-  await vi.waitFor(() => expect(memory.facts.has(`task of-${name}`)).toBe(true), { timeout: 5_000, interval: 5 });
+  await vi.waitFor(() => expect(memory.facts.has(`task of-${name}`)).toBe(true), { timeout: 30_000, interval: 5 });
   expect(memory.replaced).toBe(1);
 }
 
@@ -60,7 +60,7 @@ test('1,000 connections that say nothing or begin a handshake and stop, and 100 
   await isServed(memory, identity.nodeId, 'among');
   const late = await m.certify();
   const newcomer = m.agent(late).memory;
-  await vi.waitFor(() => expect(newcomer.replaced).toBe(1), { timeout: 5_000, interval: 5 });
+  await vi.waitFor(() => expect(newcomer.replaced).toBe(1), { timeout: 30_000, interval: 5 });
 });
 
 test('heads and bodies that are too long are refused', async () => {

@@ -24,7 +24,7 @@ const clock: Clock = {
   },
 };
 
-function main(directory: string, port: number): void {
+function main(directory: string, port: number): ResolverServer {
   const listening = new Map<string, string | null>();
   let retry: NodeJS.Timeout | undefined;
 
@@ -36,7 +36,9 @@ function main(directory: string, port: number): void {
     for (const address of listening.keys()) if (!addresses.has(address)) listening.delete(address);
     server.listenOn(addresses);
   };
+  /** Whoever reads our pid in it may end the resolver before us: not before we have tried every address. */
   const writeStatus = (): void => {
+    if ([...knowledge.gateways()].some((address) => !listening.has(address))) return;
     const status: Status = { pid: process.pid, addresses: Object.fromEntries(listening) };
     const path = join(directory, STATUS_FILE);
     writeFileSync(`${path}.${process.pid}`, JSON.stringify(status));
@@ -66,6 +68,7 @@ function main(directory: string, port: number): void {
   });
   knowledge.start();
   writeStatus();
+  return server;
 }
 
 const [directory, port] = process.argv.slice(2);
@@ -73,6 +76,6 @@ if (directory === undefined) {
   process.stderr.write('usage: main.ts DIRECTORY [PORT]\n');
   process.exitCode = 2;
 } else {
-  process.once('SIGTERM', () => process.exit(0));
-  main(directory, Number(port ?? 53));
+  const server = main(directory, Number(port ?? 53));
+  process.once('SIGTERM', () => void server.retire().then(() => process.exit(0)));
 }

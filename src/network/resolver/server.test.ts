@@ -218,6 +218,49 @@ test('an address that somebody else listens on is named, and taken when it is fr
   await expect.poll(() => [...listening]).toEqual([...both].map((address) => [address, undefined]));
 });
 
+test('a resolver that gives way answers what had come to it, and takes nothing new from the next one', async () => {
+  const both = ['127.0.0.254'];
+  const heard: string[] = [];
+  const timer = (timeout: NodeJS.Timeout) => ({ cancel: () => clearTimeout(timeout) });
+  const make = (name: string) =>
+    new Promise<ResolverServer>((resolve) => {
+      const made: ResolverServer = new ResolverServer({
+        port: port + 1,
+        // The kernel's queues are real, and so is the time in which they are emptied.
+        clock: { now: Date.now, monotonic: performance.now, after: (ms, fn) => timer(setTimeout(fn, ms)) },
+        knowledge: () => {
+          heard.push(name);
+          return { networks: new Map([['app', network]]), askers: released };
+        },
+        upstream: new Upstream(() => []),
+        onFailure: (error) => failures.push(error),
+        onListening: () => resolve(made),
+      });
+      made.listenOn(new Set(both));
+    });
+  const before = await make('before');
+  const after = await make('after');
+  const askers = Array.from({ length: 64 }, () => createSocket('udp4'));
+  const ask = () =>
+    Promise.all(
+      askers.map(async (socket) => {
+        const reply = once(socket, 'message');
+        await new Promise((resolve) => socket.send(query('web'), port + 1, '127.0.0.254', resolve));
+        return { reply };
+      }),
+    );
+  const queued = await ask();
+  const retired = before.retire();
+  await Promise.all(queued.map(({ reply }) => reply));
+  expect(new Set(heard)).toEqual(new Set(['before', 'after']));
+  await retired;
+  heard.length = 0;
+  await Promise.all((await ask()).map(({ reply }) => reply));
+  expect(new Set(heard)).toEqual(new Set(['after']));
+  for (const socket of askers) socket.close();
+  for (const each of [before, after]) each.listenOn(new Set());
+});
+
 test('no question has failed', () => {
   expect(failures).toEqual([]);
 });

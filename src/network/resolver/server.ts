@@ -2,8 +2,6 @@
  * Listens for DNS questions, UDP and TCP, on this node's gateway address in each overlay, and answers them. A
  * question of a task whose rules do not stand yet is held, so that what it does with the answer already works.
  */
-import { createSocket } from 'node:dgram';
-import type { Socket as UdpSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import type { Clock } from '../../model/clock.ts';
@@ -11,6 +9,7 @@ import type { Knowledge } from './answer.ts';
 import { answer } from './answer.ts';
 import { decodeQuery, encodeFailure, encodeReply, fitUdp } from './codec.ts';
 import type { Query } from './codec.ts';
+import { UdpPort } from './udp-port.ts';
 import type { Transport, Upstream } from './upstream.ts';
 import { framed } from './upstream.ts';
 
@@ -20,9 +19,11 @@ const HOLD_MS = 4_500;
 const MAX_HELD = 1_000;
 const TCP_IDLE_MS = 10_000;
 const MAX_TCP_CONNECTIONS = 200;
+/** Milliseconds without a question after which nothing can be left in the kernel's queues. */
+const QUIET_MS = 100;
 
 interface Listener {
-  udp: UdpSocket;
+  udp: UdpPort;
   tcp: Server;
 }
 
@@ -42,6 +43,10 @@ export class ResolverServer {
   readonly #listeners = new Map<string, Listener>();
   readonly #held = new Set<(overdue: boolean) => void>();
   #turn = 0;
+  /** Questions taken in and not yet answered. */
+  #open = 0;
+  /** Questions taken in since the start. */
+  #taken = 0;
 
   constructor(deps: ResolverServerDeps) {
     this.#deps = deps;
@@ -63,13 +68,22 @@ export class ResolverServer {
     for (const retry of this.#held) retry(false);
   }
 
+  /** Takes no new questions where another resolver listens too; resolves when all that had come are answered. */
+  async retire(): Promise<void> {
+    for (const { udp, tcp } of this.#listeners.values()) {
+      udp.retire();
+      tcp.close();
+    }
+    for (let before = -1; this.#open > 0 || this.#taken !== before;) {
+      before = this.#taken;
+      await new Promise<void>((resolve) => this.#deps.clock.after(QUIET_MS, resolve));
+    }
+  }
+
   #listen(address: string): void {
     const { port, onListening } = this.#deps;
-    // Shared, so that a newer resolver can begin before the older one ends, with no question unanswered between.
-    const udp = createSocket({ type: 'udp4', reusePort: true });
     const tcp = createServer({ allowHalfOpen: true }, (socket) => this.#serveTcp(socket));
     tcp.maxConnections = MAX_TCP_CONNECTIONS;
-    const listener = { udp, tcp };
     let missing = 2;
     const bound = (): void => {
       if (--missing === 0 && this.#listeners.get(address) === listener) onListening(address, undefined);
@@ -81,14 +95,15 @@ export class ResolverServer {
       tcp.close();
       onListening(address, error.message);
     };
-    udp.on('error', failed).on('message', (message, from) => {
+    const udp = new UdpPort((message, from) => {
       this.#reply(message, from.address, 'udp').then((reply) => {
-        if (reply !== undefined && this.#listeners.get(address) === listener) udp.send(reply, from.port, from.address);
+        if (reply !== undefined && this.#listeners.get(address) === listener) udp.send(reply, from);
       }, this.#deps.onFailure);
-    });
+    }, failed);
+    const listener = { udp, tcp };
     tcp.on('error', failed);
     this.#listeners.set(address, listener);
-    udp.bind({ address, port }, bound);
+    udp.bind(address, port, bound);
     tcp.listen({ host: address, port, reusePort: true }, bound);
   }
 
@@ -116,9 +131,15 @@ export class ResolverServer {
   async #reply(message: Buffer, asker: string, transport: Transport): Promise<Buffer | undefined> {
     const query = decodeQuery(message);
     if (query === undefined) return undefined;
-    const found = await this.#answer(query, asker);
-    if (found === undefined) return (await this.#deps.upstream.ask(message, transport)) ?? encodeFailure(query);
-    return transport === 'udp' ? fitUdp(query, found) : found;
+    this.#taken++;
+    this.#open++;
+    try {
+      const found = await this.#answer(query, asker);
+      if (found === undefined) return (await this.#deps.upstream.ask(message, transport)) ?? encodeFailure(query);
+      return transport === 'udp' ? fitUdp(query, found) : found;
+    } finally {
+      this.#open--;
+    }
   }
 
   /** The reply, once it may be given; undefined if the question is not ours. */
