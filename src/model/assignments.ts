@@ -3,7 +3,7 @@
  * differences, so that what an agent receives costs what changed. The agent keeps the same facts in its own file.
  */
 import type { TaskState } from './states.ts';
-import type { EndpointPort, TaskStatus } from './objects.ts';
+import type { AttachedContainer, EndpointPort, TaskStatus } from './objects.ts';
 import type { GenericResource, Labels, TaskSpec } from './specs.ts';
 
 /** One task this node is to run (or to stop, by its desired state). Key: task id. */
@@ -14,8 +14,14 @@ export interface TaskAssignment {
   serviceName: string;
   serviceLabels: Labels;
   slot: number;
+  /** Of a job's task: see Task. */
+  jobIteration?: number;
   nodeId: string;
   desiredState: TaskState;
+  /** Not wanted any more, but some node may still send it connections: the stop waits (dispatch/withdrawals.ts). */
+  balanced?: true;
+  /** How long its connections may take to end before it gets its stop signal. Absent: DEFAULT_DRAIN_MS. */
+  drainMs?: number;
   spec: TaskSpec;
   /** What of the node's generic resources is the task's own; absent when it reserves none. */
   genericResources?: readonly GenericResource[];
@@ -40,6 +46,8 @@ export interface NetworkAssignment {
   dataPathPort: number;
   ingress: boolean;
   internal: boolean;
+  /** Single containers may be attached by hand. */
+  attachable?: boolean;
   labels: Labels;
   /** Driver options of the user, such as `com.docker.network.driver.mtu`. */
   options: Record<string, string>;
@@ -53,17 +61,30 @@ export interface PeerAssignment {
   dataPathAddress: string;
 }
 
-/** A task's endpoint in one of our overlays, ours or a peer's. Key: `networkId/taskId`. */
+/** A single container's place in an overlay, on this node. Key: attachment id. */
+export interface AttachmentAssignment {
+  id: string;
+  networkId: string;
+  /** Plain IPv4. */
+  address: string;
+  aliases: string[];
+  /** What the manager last heard of it. */
+  container?: AttachedContainer;
+}
+
+/** A task's endpoint in one of our overlays, ours or a peer's; or a single container's. Key: `networkId/taskId`. */
 export interface EndpointAssignment {
   networkId: string;
+  /** Or the attachment's id, for a container that is no task. */
   taskId: string;
+  /** '' for a container that is no task: it is found by its aliases, the first of which is its name. */
   serviceId: string;
   slot: number;
   nodeId: string;
   /** Plain IPv4; its MAC is `macOf(address)`. */
   address: string;
   dataPathAddress: string;
-  /** True while it is to get connections: RUNNING (and healthy, if it has a check) and wanted. */
+  /** True while it is to get connections: RUNNING (and healthy and ready, if it has such checks) and wanted. */
   serving: boolean;
   /** Names besides the service's. */
   aliases: string[];
@@ -83,12 +104,24 @@ export interface ServiceAssignment {
   ports: EndpointPort[];
 }
 
+/** A secret or config that a task here uses. Key: its id. A secret is never written to a disk of the node. */
+export interface PayloadAssignment {
+  id: string;
+  /** Base64. */
+  data: string;
+  /** Each task gets it with its own values in the place of `{{…}}`. */
+  templated: boolean;
+}
+
 export interface AssignmentKinds {
+  secret: PayloadAssignment;
+  config: PayloadAssignment;
   task: TaskAssignment;
   network: NetworkAssignment;
   peer: PeerAssignment;
   endpoint: EndpointAssignment;
   service: ServiceAssignment;
+  attachment: AttachmentAssignment;
 }
 
 export type AssignmentKind = keyof AssignmentKinds;

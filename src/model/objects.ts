@@ -3,6 +3,7 @@
  * Each field names its one writer (decisions-and-traps.md 4): [api], [replicated/global] and the other loops of
  * `control/`, [allocator], [scheduler], [dispatch], [agent].
  */
+import type { RebalanceState } from './rebalance.ts';
 import type { TaskState } from './states.ts';
 import type {
   EndpointSpec,
@@ -10,6 +11,7 @@ import type {
   Labels,
   NetworkSpec,
   NodeSpec,
+  PayloadSpec,
   Platform,
   Protocol,
   ServiceSpec,
@@ -47,6 +49,10 @@ export interface Cluster {
   subnetSize: number;
   /** UDP port of the VXLAN devices. */
   dataPathPort: number;
+  /** [api] When a rebalance was last asked for (RFC 3339), and in which transaction. */
+  rebalanceAsked?: { id: number; at: string };
+  /** [rebalance] absent until there was one. */
+  rebalance?: RebalanceState;
 }
 
 export interface NodeResources {
@@ -111,11 +117,27 @@ export interface UpdateStatus {
   message: string;
 }
 
+/** An update or a rollback that replaces tasks. */
+export interface Rollout {
+  /** Index of the transaction in which it began: the tasks that it puts in their slots name it. */
+  id: number;
+  /** The service's `meta.version` that it is for: a spec that moves makes another rollout. */
+  version: number;
+  /** Slots it had to replace when it began: what failures are a ratio of. */
+  slots: number;
+  /** RFC 3339: when it began; a rollback keeps the `startedAt` of its update in the status, as in Docker. */
+  startedAt: string;
+  /** The word it waits for, with nothing left to do until that comes. */
+  waitsFor?: 'promote' | 'confirm';
+  /** It goes back from an update that waited to be confirmed: the old tasks and their images are still there. */
+  toKept?: true;
+}
+
 export interface Service {
   id: string;
   environment: string;
   meta: Meta;
-  /** [api] */
+  /** [api; update, when it rolls back by itself: so for all of the spec and its versions] */
   spec: ServiceSpec;
   /** [api] `meta.version` at which `spec` was set; names the ServiceSpecVersion its new tasks refer to. */
   specVersion: number;
@@ -125,8 +147,20 @@ export interface Service {
   endpoint?: ServiceEndpoint;
   /** [allocator] why the endpoint cannot be allocated, in words; absent when it can. */
   endpointError?: string;
-  /** [update] */
+  /** [update] But that [api] clears it when the spec moves, and writes the first one of a rollback that a user asks for. */
   updateStatus?: UpdateStatus;
+  /** [update] What the status does not say of the rollout under way, or of the last one. */
+  rollout?: Rollout;
+  /** [api] The spec version of which a user let the slots behind the canaries go (`drover service promote`). */
+  promoted?: number;
+  /** [api] The spec version of which a user let the old tasks go (`drover service confirm`). */
+  confirmed?: number;
+  /** [api] It was created with dependencies (label `drover.depends-on`): its first tasks wait for them. */
+  startsInOrder?: true;
+  /** [start-order] What the first tasks wait for, in words; or since when all that has come, and then it stays so. */
+  startOrder?: { waitsFor: string; metAt?: never } | { metAt: string; waitsFor?: never };
+  /** [api] Of a job: which run of it is the present one, and since when. Absent for services that are no jobs. */
+  jobStatus?: { iteration: number; /** RFC 3339. */ lastExecution: string };
 }
 
 /** A service's spec, stored once per version and shared by its tasks (decision 11). [api] writes, [reaper] removes. */
@@ -150,8 +184,12 @@ export interface TaskStatus {
   /** Why it waits or failed, in words a user can act on; absent when all is well. */
   error?: string;
   container?: { id: string; pid: number; exitCode?: number };
+  /** RFC 3339: when its container last began to run (with a health check: to be healthy); absent if it never did. */
+  runningSince?: string;
   /** Host-mode ports the engine bound. */
   ports?: EndpointPort[];
+  /** False while it runs but its readiness probe has not passed: it gets no connections, and no rollout counts it as arrived. */
+  ready?: boolean;
 }
 
 export interface TaskNetwork {
@@ -171,8 +209,10 @@ export interface Task {
   serviceName: string;
   /** The spec is `serviceSpecs.get(serviceSpecId(serviceId, specVersion))`. */
   specVersion: number;
-  /** 1… for replicated; 0 for global, where the node is the slot. */
+  /** 1… for replicated services and jobs (shown from 0 for a job: `shownSlot`); 0 for global ones, where the node is the slot. */
   slot: number;
+  /** Of a job: the run it belongs to, as in its service's `jobStatus` when the task was made. */
+  jobIteration?: number;
   /** [scheduler], or [global] which makes tasks for their node; '' until then. */
   nodeId: string;
   /** [scheduler] What of the node's generic resources is the task's own; absent when it reserves none. */
@@ -187,6 +227,15 @@ export interface Task {
   startAfter?: string;
   /** [restart, update] While desiredState is READY: do not start before this task has stopped. */
   startAfterTask?: string;
+  /** [restart] How many tasks of the slot failed quickly, one after the other, right before this one. */
+  quickFailures?: number;
+  /** [update, restart] Start-first: the task of the same slot that stays until this one has arrived, and goes then. */
+  replaces?: string;
+  /**
+   * [update] Of a task that a rollout put in its slot: that rollout's id, and when (RFC 3339, the manager's clock) it was
+   * seen to have arrived, or to have failed. A task that has to leave before either hands the id on to the next.
+   */
+  rollout?: { id: number; arrivedAt?: string; failedAt?: string };
 }
 
 export interface Network {
@@ -203,7 +252,104 @@ export interface Network {
   removing?: boolean;
 }
 
+/** A secret or a config. */
+export interface Payload {
+  id: string;
+  environment: string;
+  meta: Meta;
+  /** [api] What it holds never changes; its labels may, and its name does when a newer version takes it. */
+  spec: PayloadSpec;
+  /** [api] The name it had until a rotation gave that name to a newer version; absent on the one that has it. */
+  formerName?: string;
+}
+
+/** What a deploy of a stack has written so far, so that its next write is known as its own. [api] */
+export interface StackDeploy {
+  /** `nameKey(environment, stack)` */
+  id: string;
+  environment: string;
+  /** Name of the stack: what its services have in the label `com.docker.stack.namespace`. */
+  stack: string;
+  /** The client's own name of the deploy, if it gave one. */
+  deployId?: string;
+  /** RFC 3339: its last write. */
+  lastWriteAt: string;
+  /** Names of the services it has written or removed. */
+  written: string[];
+  /** The number of its revision; absent as long as it has changed nothing. */
+  revision?: number;
+  /** The highest number a revision of this stack has. */
+  lastRevision: number;
+}
+
+/** What the services of a stack were after one deploy. [api] */
+export interface StackRevision {
+  /** `stackRevisionId(environment, stack, number)` */
+  id: string;
+  environment: string;
+  stack: string;
+  /** 1, 2, 3 … in the order of deploys. */
+  number: number;
+  /** RFC 3339. */
+  createdAt: string;
+  /** RFC 3339: its last change. */
+  updatedAt: string;
+  /** The `User-Agent` of whoever deployed. */
+  client: string;
+  /** The revision it went back to, if it is a rollback. */
+  rollbackTo?: number;
+  /** Service name → `serviceSpecId` of the spec it had after the deploy. */
+  services: Record<string, string>;
+}
+
+export function stackRevisionId(environment: string, stack: string, number: number): string {
+  return `${environment}/${stack}@${number}`;
+}
+
+/** What an engine says of a container in an overlay that is no task. */
+export interface AttachedContainer {
+  id: string;
+  /** Without the engine's leading slash. */
+  name: string;
+  running: boolean;
+}
+
+/**
+ * A single container's place in an overlay (`docker run --network`, `docker network connect`): one row for each overlay
+ * it is in, from before it is made until it is removed or disconnected.
+ */
+export interface ContainerAttachment {
+  /** Chosen by the agent that asks, so that it may ask twice. */
+  id: string;
+  environment: string;
+  networkId: string;
+  /** The node whose engine has the container. */
+  nodeId: string;
+  /** RFC 3339. */
+  createdAt: string;
+  /** The address its user wants, plain IPv4; absent: any. */
+  wantedAddress?: string;
+  /** Names its user gave it in this network, besides the container's own. */
+  aliases: string[];
+  /** [allocator] Plain IPv4; absent until allocated. */
+  address?: string;
+  /** [allocator] why it gets no address, in words. */
+  error?: string;
+  /** [agent], stored by [dispatch]; absent until it is made. */
+  container?: AttachedContainer;
+}
+
 /** A task's name as people and containers see it: `web.1.<id>`, or `web.<node>.<id>` for a global service. */
-export function taskName(task: Pick<Task, 'id' | 'serviceName' | 'slot' | 'nodeId'>): string {
-  return `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`;
+export function taskName(task: Pick<Task, 'id' | 'serviceName' | 'slot' | 'nodeId' | 'jobIteration'>): string {
+  return `${task.serviceName}.${task.slot === 0 ? task.nodeId : shownSlot(task)}.${task.id}`;
+}
+
+/** A slot's number as Docker counts: services from 1, jobs from 0. */
+export function shownSlot(task: Pick<Task, 'slot' | 'jobIteration'>): number {
+  return task.jobIteration === undefined ? task.slot : Math.max(0, task.slot - 1);
+}
+
+/** True for what runs to its end, in either mode. */
+export function isJob({ spec: { Mode } }: Pick<Service, 'spec'>): boolean {
+  return Mode.ReplicatedJob !== undefined || Mode.GlobalJob !== undefined;
 }

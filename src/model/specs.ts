@@ -132,6 +132,14 @@ export interface ConfigReference {
   Runtime?: Record<string, never>;
 }
 
+/** A secret or a config. */
+export interface PayloadSpec extends Annotations {
+  /** Base64, with at least one byte. */
+  Data: string;
+  /** `golang`: every task gets it with its own values in the place of `{{…}}`. */
+  Templating?: { Name: string; Options?: Record<string, string> };
+}
+
 /** One of the two: a countable amount of a kind, or one thing of a kind by its name. Services reserve amounts only. */
 export interface GenericResource {
   DiscreteResourceSpec?: { Kind: string; Value: number };

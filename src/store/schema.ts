@@ -2,14 +2,20 @@
  * The tables of the cluster's state and the indexes that the loops need. One line an index: its name, the fields it
  * reads, and the keys under which it finds an object. A write that keeps those fields costs the index nothing.
  */
+import { payloadIds } from '../model/payloads.ts';
+import { dependenciesOf, isHeldBack, serviceNames, STACK_LABEL } from '../model/depends-on.ts';
 import type { Protocol } from '../model/specs.ts';
 import {
   serviceSpecId,
   type Cluster,
+  type ContainerAttachment,
   type Network,
   type Node,
+  type Payload,
   type Service,
   type ServiceSpecVersion,
+  type StackDeploy,
+  type StackRevision,
   type Task,
 } from '../model/objects.ts';
 
@@ -19,8 +25,13 @@ export interface Objects {
   nodes: Node;
   services: Service;
   serviceSpecs: ServiceSpecVersion;
+  stackDeploys: StackDeploy;
+  stackRevisions: StackRevision;
   tasks: Task;
   networks: Network;
+  attachments: ContainerAttachment;
+  secrets: Payload;
+  configs: Payload;
 }
 
 export type TableName = keyof Objects;
@@ -44,27 +55,50 @@ export function nameKey(environment: string, name: string): string {
   return `${environment}/${name}`;
 }
 
+const PAYLOAD_INDEXES = {
+  name: index<Payload, 'environment' | 'spec'>(['environment', 'spec'], (payload) =>
+    nameKey(payload.environment, payload.spec.Name),
+  ),
+  /** The earlier versions of a name. */
+  formerName: index<Payload, 'environment' | 'formerName'>(['environment', 'formerName'], (payload) =>
+    payload.formerName === undefined ? undefined : nameKey(payload.environment, payload.formerName),
+  ),
+};
+
 export const INDEXES = {
   clusters: {},
   nodes: {
     hostname: index<Node, 'description'>(['description'], ({ description }) => description?.hostname),
     /** The overlays in which the node has a gateway address. */
     network: index<Node, 'gateways'>(['gateways'], ({ gateways }) => Object.keys(gateways)),
+    /** The port by which other nodes reach the manager on it. */
+    managerPort: index<Node, 'manager'>(['manager'], ({ manager }) => manager?.address.replace(/^.*:/, '')),
   },
   services: {
     name: index<Service, 'environment' | 'spec'>(['environment', 'spec'], (service) =>
       nameKey(service.environment, service.spec.Name),
     ),
     network: index<Service, 'spec'>(['spec'], networkTargets),
+    secret: index<Service, 'spec'>(['spec'], ({ spec }) => payloadIds(spec.TaskTemplate, 'secret')),
+    config: index<Service, 'spec'>(['spec'], ({ spec }) => payloadIds(spec.TaskTemplate, 'config')),
     /** The overlays in which the service has a VIP: the ingress network too, if it publishes ports there. */
     vip: index<Service, 'endpoint'>(['endpoint'], ({ endpoint }) => endpoint?.virtualIps.map((vip) => vip.networkId)),
     /** `portKey` of every port it publishes, declared or given by the allocator. */
     port: index<Service, 'spec' | 'endpoint'>(['spec', 'endpoint'], publishedPorts),
     /** `Replicated`, `Global` …: a node event concerns global services only. */
     mode: index<Service, 'spec'>(['spec'], ({ spec }) => Object.keys(spec.Mode)),
+    /** `nameKey` of the stack it belongs to. */
+    stack: index<Service, 'environment' | 'spec'>(['environment', 'spec'], stackOf),
+    /** While its first tasks wait: `nameKey` of every service that may be one it waits for. */
+    waitsFor: index<Service, 'environment' | 'spec' | 'startsInOrder' | 'startOrder'>(
+      ['environment', 'spec', 'startsInOrder', 'startOrder'],
+      waitedFor,
+    ),
   },
   serviceSpecs: {
     service: index<ServiceSpecVersion, 'serviceId'>(['serviceId'], ({ serviceId }) => serviceId),
+    secret: index<ServiceSpecVersion, 'spec'>(['spec'], ({ spec }) => payloadIds(spec.TaskTemplate, 'secret')),
+    config: index<ServiceSpecVersion, 'spec'>(['spec'], ({ spec }) => payloadIds(spec.TaskTemplate, 'config')),
   },
   tasks: {
     service: index<Task, 'serviceId'>(['serviceId'], ({ serviceId }) => serviceId),
@@ -76,12 +110,26 @@ export const INDEXES = {
       serviceSpecId(task.serviceId, task.specVersion),
     ),
   },
+  stackDeploys: {},
+  stackRevisions: {
+    stack: index<StackRevision, 'environment' | 'stack'>(['environment', 'stack'], ({ environment, stack }) =>
+      nameKey(environment, stack),
+    ),
+    /** The spec versions it refers to. */
+    spec: index<StackRevision, 'services'>(['services'], ({ services }) => Object.values(services)),
+  },
   networks: {
     /** A network being removed has given its name back. */
     name: index<Network, 'removing' | 'environment' | 'spec'>(['removing', 'environment', 'spec'], (network) =>
       network.removing ? undefined : nameKey(network.environment, network.spec.Name),
     ),
   },
+  attachments: {
+    network: index<ContainerAttachment, 'networkId'>(['networkId'], ({ networkId }) => networkId),
+    node: index<ContainerAttachment, 'nodeId'>(['nodeId'], ({ nodeId }) => nodeId),
+  },
+  secrets: PAYLOAD_INDEXES,
+  configs: PAYLOAD_INDEXES,
 } satisfies { [T in TableName]: Record<string, Index<Objects[T]>> };
 
 export type IndexName<T extends TableName> = keyof (typeof INDEXES)[T] & string;
@@ -95,6 +143,19 @@ export function slotKey(task: Pick<Task, 'serviceId' | 'slot' | 'nodeId'>): stri
 function networkTargets(service: Pick<Service, 'spec'>): string[] {
   const attachments = service.spec.TaskTemplate.Networks ?? service.spec.Networks ?? [];
   return attachments.map((attachment) => attachment.Target);
+}
+
+function stackOf({ environment, spec }: Pick<Service, 'environment' | 'spec'>): string | undefined {
+  const stack = spec.Labels[STACK_LABEL] ?? '';
+  return stack === '' ? undefined : nameKey(environment, stack);
+}
+
+function waitedFor(
+  service: Pick<Service, 'environment' | 'spec' | 'startsInOrder' | 'startOrder'>,
+): string[] | undefined {
+  if (!isHeldBack(service)) return undefined;
+  const names = dependenciesOf(service.spec).flatMap(({ name }) => serviceNames(service.spec, name));
+  return [...new Set(names)].map((name) => nameKey(service.environment, name));
 }
 
 /** The key of a published port. */

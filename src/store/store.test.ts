@@ -86,6 +86,29 @@ describe('Store', () => {
     expect(hostnames(store, 'h')).toEqual(['a']);
   });
 
+  test('a listener that throws ends the store on purpose: what was written is, the others hear of it, nothing follows', async () => {
+    const journal = new MemoryJournal();
+    const store = await Store.open(journal);
+    const heard: string[] = [];
+    store.watch((events) => {
+      if (events.length > 0) throw new Error('cannot read properties of undefined');
+    });
+    store.watch((events) => events.forEach((event) => heard.push(event.after!.id)));
+    const first = store.update((tx) => tx.nodes.create(node('a', 'h')));
+    // Asked for while the first is being made durable: it is in the next batch.
+    await Promise.resolve();
+    const second = store.update((tx) => tx.nodes.create(node('b', 'h')));
+    await first;
+    await expect(second).rejects.toThrow(
+      'who watches the state failed at a change of nodes (cannot read properties of undefined); droverd has to start again',
+    );
+    await expect(store.update(() => {})).rejects.toMatchObject({ name: 'StoreClosed' });
+    expect(await store.lost).toMatchObject({ cause: { message: 'cannot read properties of undefined' } });
+    expect(heard).toEqual(['a']);
+    const again = await Store.open(journal);
+    expect(again.view((view) => [...view.nodes.all()].map(({ id }) => id))).toEqual(['a']);
+  });
+
   test('memory shows a change only once the journal has it', async () => {
     const journal = new MemoryJournal();
     const store = await Store.open(journal);

@@ -31,7 +31,7 @@ interface Pending {
   reject: (error: unknown) => void;
 }
 
-/** The store was closed, or its journal is in doubt after a failure; no more writes are taken. */
+/** The store was closed, or cannot go on after a failure of its journal or a listener; no more writes are taken. */
 export class StoreClosed extends Error {
   override readonly name = 'StoreClosed';
 }
@@ -48,7 +48,9 @@ export class Store {
   #queue: Pending[] = [];
   #writing: Promise<void> | undefined;
   #index: number;
+  /** Why no more writes are asked for; those asked for before are still made, unless it has ended. */
   #closed: Error | undefined;
+  #ended: Error | undefined;
   readonly #lost = Promise.withResolvers<Error>();
 
   private constructor(journal: Journal, state: State, index: number) {
@@ -85,7 +87,10 @@ export class Store {
     return { result, stop: this.watch(listener) };
   }
 
-  /** Calls `listener` with the events of each committed batch. Listeners must be quick and must not throw. */
+  /**
+   * Calls `listener` with the events of each committed batch. Listeners must be quick and must not throw: one that does ends
+   * the store, which `lost` tells.
+   */
   watch(listener: Listener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -103,7 +108,7 @@ export class Store {
     });
   }
 
-  /** Resolves with the reason if the journal fails so that the store cannot go on; else never. */
+  /** Resolves with the reason if the journal or a listener fails so that the store cannot go on; else never. */
   get lost(): Promise<Error> {
     return this.#lost.promise;
   }
@@ -119,7 +124,8 @@ export class Store {
     await Promise.resolve();
     while (this.#queue.length > 0) {
       const batch = this.#queue.splice(0, MAX_BATCH);
-      await this.#commit(batch);
+      if (this.#ended === undefined) await this.#commit(batch);
+      else for (const { reject } of batch) reject(this.#ended);
     }
     this.#writing = undefined;
   }
@@ -160,16 +166,36 @@ export class Store {
     }
     this.#index = index;
     for (const event of events) this.#apply(event);
-    if (events.length > 0) for (const listener of this.#listeners) listener(events);
+    if (events.length > 0) this.#tell(events);
     for (const done of settle) done();
+  }
+
+  /**
+   * A listener that throws has missed what it was told, and nobody will tell it again: what it keeps right would stay wrong
+   * without a word. So the store ends on purpose, and who starts anew looks at all of it.
+   */
+  #tell(events: readonly Event[]): void {
+    for (const listener of this.#listeners) {
+      try {
+        listener(events);
+      } catch (error) {
+        const cause = error instanceof Error ? error : new Error(String(error));
+        this.#end(`who watches the state failed at a change of ${changesIn(events)} (${cause.message})`, cause);
+      }
+    }
   }
 
   /** What the journal holds is unknown until it is opened anew: nobody may build upon what is in memory. */
   #lose(cause: Error): Error {
-    const sentence = `what was written last is in doubt (${cause.message}); droverd has to start again`;
-    this.#closed ??= new StoreClosed(sentence, { cause });
-    this.#lost.resolve(this.#closed);
-    return this.#closed;
+    return this.#end(`what was written last is in doubt (${cause.message})`, cause);
+  }
+
+  /** Takes no more writes, for a reason that only a new start ends. */
+  #end(reason: string, cause: Error): Error {
+    this.#ended ??= new StoreClosed(`${reason}; droverd has to start again`, { cause });
+    this.#closed ??= this.#ended;
+    this.#lost.resolve(this.#ended);
+    return this.#ended;
   }
 
   #apply(event: Event): void {
@@ -177,6 +203,11 @@ export class Store {
     if (event.after === undefined) table.delete((event.before as { id: string }).id);
     else table.put(Object.freeze(event.after));
   }
+}
+
+/** Such as `services, tasks`. */
+function changesIn(events: readonly Event[]): string {
+  return [...new Set(events.map((event) => event.table))].join(', ');
 }
 
 /** The row of an object in the journal, written out when the journal reads it. */
