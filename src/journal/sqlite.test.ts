@@ -64,7 +64,7 @@ describe('SqliteJournal', () => {
     const db = new DatabaseSync(path);
     db.exec('PRAGMA user_version = 99');
     db.close();
-    refusedUntouched(/newer Drover \(format 99; this one reads up to 1\)/);
+    refusedUntouched(/newer Drover \(format 99; this one reads up to 2\)/);
   });
 
   test('refuses a database damaged in the middle', async () => {

@@ -11,8 +11,8 @@ import { JournalDamaged, JournalUnavailable, type Change, type Journal } from '.
 
 /** "drov": tells our files from other programs' (SQLite header, offset 68). */
 const APPLICATION_ID = 0x64726f76;
-/** Raised with every change of layout that an older Drover could not read (SQLite's user_version). */
-const FORMAT = 1;
+/** Raised with every change of layout that an older Drover could not read (SQLite's user_version). 2: sealed rows. */
+const FORMAT = 2;
 
 const HEADER = { bytes: 72, magic: 'SQLite format 3\0', userVersionAt: 60, applicationIdAt: 68 };
 
@@ -106,11 +106,22 @@ function openDatabase(path: string, isNew: boolean, alone = false): DatabaseSync
     if (isNew) db.exec(`PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${FORMAT};`);
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 1000;
       CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;`);
+    if (!isNew) raiseFormat(db);
     return db;
   } catch (error) {
     db.close();
     if (alone || !NO_SHARED_MEMORY.has(codeOf(error))) throw error;
     return openDatabase(path, isNew, true);
+  }
+}
+
+/** A file of an older format becomes one of this. Where nothing can be written now, so can nothing that needs the new one. */
+function raiseFormat(db: DatabaseSync): void {
+  try {
+    if (Number(db.prepare('PRAGMA user_version').get()?.['user_version']) < FORMAT)
+      db.exec(`PRAGMA user_version = ${FORMAT}`);
+  } catch (error) {
+    if (!TRANSIENT.has(codeOf(error) & 0xff)) throw error;
   }
 }
 
