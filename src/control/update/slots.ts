@@ -1,0 +1,67 @@
+/** What a rollout sees of a service: its slots, which of them are dirty, and what of the past it still needs. Pure. */
+import { isTaskDirty } from '../../model/dirty.ts';
+import type { Node, Service, Task } from '../../model/objects.ts';
+import { asksForConfirm } from '../../model/rollouts.ts';
+import { TaskState } from '../../model/states.ts';
+import type { View } from '../../store/store.ts';
+import { demandOn, fitsPlacement } from '../global.ts';
+import { newest, slotsOf, specOf, standing, type Slot } from '../tasks.ts';
+import type { RolloutSlot } from './decide.ts';
+
+/** The slots a rollout is about: for a global service those of the nodes that take tasks now. */
+export function rolloutSlots(view: View, service: Service): RolloutSlot[] {
+  const isDirty = dirtiness(view, service);
+  const slots: RolloutSlot[] = [];
+  for (const slot of slotsOf(view.tasks.by('service', service.id))) {
+    const { current, outgoing } = slot;
+    const node = view.nodes.get(current.nodeId);
+    if (current.slot === 0 && demandOn(node, service.spec.TaskTemplate.Placement) !== 'run') continue;
+    const dirty = isDirty(current, node);
+    const outgoingIsClean = dirty && outgoing !== undefined && !isDirty(outgoing, view.nodes.get(outgoing.nodeId));
+    slots.push({ ...slot, dirty, outgoingIsClean });
+  }
+  return slots;
+}
+
+/** Whether tasks of the service are dirty; compares specs once per version, not once per task. */
+function dirtiness(view: View, service: Service): (task: Task, node: Node | undefined) => boolean {
+  const verdicts = new Map<number, boolean | 'unless its node fits'>();
+  const verdictOn = (task: Task) => {
+    const spec = specOf(view, task, service);
+    if (isTaskDirty(task, spec, service, () => true)) return true;
+    return isTaskDirty(task, spec, service, () => false) && 'unless its node fits';
+  };
+  return (task, node) => {
+    const verdict = verdicts.get(task.specVersion) ?? verdictOn(task);
+    verdicts.set(task.specVersion, verdict);
+    if (typeof verdict === 'boolean') return verdict;
+    return node === undefined || !fitsPlacement(node, service.spec.TaskTemplate.Placement);
+  };
+}
+
+/** A rollback is an update to the spec of before, asked for by its status. */
+export function isUnderWay(service: Service | undefined): boolean {
+  const state = service?.updateStatus?.state;
+  return state === 'updating' || state === 'rollback_started';
+}
+
+export function isPaused(service: Service): boolean {
+  const state = service.updateStatus?.state;
+  return state === 'paused' || state === 'rollback_paused';
+}
+
+/** The stopped task of a slot that the present version took the place of: what a rollback would bring back. */
+export function keptTask(slot: Slot): Task | undefined {
+  const { specVersion } = standing(slot);
+  return newest(
+    slot.tasks.filter((task) => task.specVersion !== specVersion && task.status.state === TaskState.SHUTDOWN),
+  );
+}
+
+/** True if the rollout of a service still needs that task of a slot, whatever the history limit says. */
+export function isNeeded(service: Service | undefined, slot: Slot, task: Task): boolean {
+  if (service === undefined || !isUnderWay(service)) return false;
+  // What has failed is counted from the tasks themselves.
+  if (task.rollout?.failedAt !== undefined && task.rollout.id === service.rollout?.id) return true;
+  return asksForConfirm(service.spec.Labels) && keptTask(slot)?.id === task.id;
+}
