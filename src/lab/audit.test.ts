@@ -20,6 +20,7 @@ function cluster(): ClusterFacts {
       task('t1', 'n1', { [APP]: '10.0.1.5', [INGRESS]: '10.0.0.5' }),
       task('t0', 'n1', { [APP]: '10.0.1.4' }, { desiredState: 'shutdown', state: 'failed' }),
     ],
+    attachments: [{ id: 'a1', nodeId: 'n1', networkId: APP, address: '10.0.1.9', containerId: 'single' }],
     networks: [
       { id: INGRESS, name: 'ingress', subnet: '10.0.0.0/24', ingress: true },
       { id: APP, name: 'app', subnet: '10.0.1.0/24', ingress: false },
@@ -32,6 +33,7 @@ function host(name: string, nodeId: string, networks: string[]): HostFacts {
     name,
     nodeId,
     containers: [],
+    attached: [],
     engineNetworks: networks.map((networkId) => ({ name: `drover-${networkId}`, networkId })),
     devices: networks.flatMap((networkId) => [
       { name: `drb${networkId}`, networkId, addresses: [] },
@@ -52,6 +54,7 @@ function sound(): { cluster: ClusterFacts; h1: HostFacts; h2: HostFacts } {
     { id: 'c1', taskId: 't1', running: true, addresses: { [APP]: '10.0.1.5', [INGRESS]: '10.0.0.5' } },
     { id: 'c0', taskId: 't0', running: false, addresses: {} },
   ];
+  h1.attached = [{ id: 'single', addresses: { [APP]: '10.0.1.9' } }];
   return { cluster: cluster(), h1, h2: host('h2', 'n2', [INGRESS]) };
 }
 
@@ -73,6 +76,25 @@ const FAULTS: [string, (world: World) => void, string[]][] = [
     'the container has another address',
     ({ h1 }) => (h1.containers[0]!.addresses[APP] = '10.0.1.9'),
     ['task t1 has 10.0.1.5 in network net-app, its container on h1 10.0.1.9'],
+  ],
+  [
+    'an attachment that no container has',
+    ({ h1 }) => (h1.attached = []),
+    ['h1: an attachment has 10.0.1.9 in network net-app, but no container has'],
+  ],
+  [
+    'a single container that the store does not know, at the address of another',
+    ({ h1 }) => void h1.attached.push({ id: 'other', addresses: { [APP]: '10.0.1.8' } }),
+    ['h1: container other has 10.0.1.8 in network net-app, which the store gives to none'],
+  ],
+  [
+    'an address given to a task and a single container',
+    ({ cluster }) => (cluster.attachments[0]!.address = '10.0.1.5'),
+    [
+      'address 10.0.1.5 in network net-app is given to task t1 and attachment a1',
+      'h1: container single has 10.0.1.9 in network net-app, which the store gives to none',
+      'h1: an attachment has 10.0.1.5 in network net-app, but no container has',
+    ],
   ],
   [
     'the container is not on the network',
@@ -183,7 +205,9 @@ describe('the audit', () => {
 
   test('a host that left the cluster has nothing of it left', () => {
     const { h2 } = sound();
-    const found = differences({ nodes: [], services: [], tasks: [], networks: [] }, [{ ...h2, nodeId: '' }]);
+    const found = differences({ nodes: [], services: [], tasks: [], attachments: [], networks: [] }, [
+      { ...h2, nodeId: '' },
+    ]);
     expect(found).toEqual([
       'h2: engine network drover-net-ingress (net-ingress) is used by no task here',
       'h2: device drbnet-ingress (network net-ingress) is used by no task here',

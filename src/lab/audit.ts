@@ -14,6 +14,8 @@ export interface ClusterFacts {
     virtualIps: { networkId: string; address: string }[];
   }[];
   tasks: TaskFacts[];
+  /** Single containers in overlays, one for each network. */
+  attachments: AttachmentFacts[];
   networks: { id: string; name: string; subnet: string; ingress: boolean }[];
 }
 
@@ -28,12 +30,23 @@ export interface TaskFacts {
   addresses: Record<string, string>;
 }
 
+export interface AttachmentFacts {
+  id: string;
+  nodeId: string;
+  networkId: string;
+  address: string;
+  /** '' until it is made. */
+  containerId: string;
+}
+
 export interface HostFacts {
   name: string;
   /** '' when the host is in no cluster. */
   nodeId: string;
   /** Containers with a task label. `addresses`: cluster network id → address. */
   containers: { id: string; taskId: string; running: boolean; addresses: Record<string, string> }[];
+  /** Containers without a task label that stand in networks of ours, running or not. */
+  attached: { id: string; addresses: Record<string, string> }[];
   /** The engine's networks with our label. */
   engineNetworks: { name: string; networkId: string }[];
   /** Links with our names; `networkId` from their alias, '' if it has none. `addresses` are the link's own. */
@@ -61,6 +74,7 @@ export function differences(cluster: ClusterFacts, hosts: readonly HostFacts[]):
     ...taskDifferences(cluster, hosts),
     ...hosts.flatMap((host) => [
       ...containerDifferences(cluster, host),
+      ...attachedDifferences(cluster, host),
       ...networkDifferences(cluster, host),
       ...ruleDifferences(cluster, host, hosts),
     ]),
@@ -77,7 +91,7 @@ function portDifferences(cluster: ClusterFacts): string[] {
   );
 }
 
-/** An address belongs to one task that may still run, or to one VIP. */
+/** An address belongs to one task that may still run, to one single container, or to one VIP. */
 function addressDifferences(cluster: ClusterFacts): string[] {
   const tasks = cluster.tasks
     .filter((task) => !OVER.has(task.state))
@@ -87,9 +101,11 @@ function addressDifferences(cluster: ClusterFacts): string[] {
   const vips = cluster.services.flatMap(({ name, virtualIps }) =>
     virtualIps.map((vip) => ({ ...vip, owner: `the VIP of ${name}` })),
   );
-  return [...groupBy([...tasks, ...vips], ({ networkId, address }) => `${address} in network ${networkId}`)].flatMap(
-    ([address, users]) =>
-      users.length < 2 ? [] : [`address ${address} is given to ${users.map(({ owner }) => owner).join(' and ')}`],
+  const containers = cluster.attachments.map((each) => ({ ...each, owner: `attachment ${each.id}` }));
+  return [
+    ...groupBy([...tasks, ...containers, ...vips], ({ networkId, address }) => `${address} in network ${networkId}`),
+  ].flatMap(([address, users]) =>
+    users.length < 2 ? [] : [`address ${address} is given to ${users.map(({ owner }) => owner).join(' and ')}`],
   );
 }
 
@@ -125,19 +141,46 @@ function containerDifferences(cluster: ClusterFacts, host: HostFacts): string[] 
   });
 }
 
-/** Networks a node needs for its tasks, and the ones it may have: the ingress network may always stand. */
+/** Both ways: a container has the addresses that its attachments say, and an attachment has its container. */
+function attachedDifferences(cluster: ClusterFacts, host: HostFacts): string[] {
+  const declared = cluster.attachments.filter(({ nodeId }) => nodeId === host.nodeId);
+  const key = (networkId: string, address: string): string => `${address} in network ${networkId}`;
+  const given = new Map(declared.map(({ networkId, address, containerId }) => [key(networkId, address), containerId]));
+  const present = new Map(
+    host.attached.flatMap(({ id, addresses }) =>
+      Object.entries(addresses).map(([networkId, address]) => [key(networkId, address), id] as const),
+    ),
+  );
+  return [
+    ...[...present].flatMap(([place, id]) =>
+      given.get(place) === id
+        ? []
+        : [
+            `${host.name}: container ${id.slice(0, 12)} has ${place}, which the store gives to ${given.get(place) || 'none'}`,
+          ],
+    ),
+    ...[...given]
+      .filter(([place]) => !present.has(place))
+      .map(([place]) => `${host.name}: an attachment has ${place}, but no container has`),
+  ];
+}
+
+/** Networks a node needs for its tasks and single containers, and the ones it may have: the ingress network may always stand. */
 function networksOf(cluster: ClusterFacts, nodeId: string): { needed: Set<string>; allowed: Set<string> } {
   const here = cluster.tasks.filter((task) => task.nodeId === nodeId);
+  const attached = cluster.attachments.filter((each) => each.nodeId === nodeId).map(({ networkId }) => networkId);
   const ingress = cluster.networks.filter((network) => network.ingress).map(({ id }) => id);
   const isPublished = cluster.services.some(({ ports }) => ports.length > 0);
   const isNode = cluster.nodes.some(({ id, ready }) => id === nodeId && ready);
   return {
     needed: new Set([
       ...here.filter(isRunning).flatMap((task) => Object.keys(task.addresses)),
+      ...attached,
       ...(isNode && isPublished ? ingress : []),
     ]),
     allowed: new Set([
       ...here.filter((task) => !OVER.has(task.state)).flatMap((task) => Object.keys(task.addresses)),
+      ...attached,
       ...(cluster.nodes.some(({ id }) => id === nodeId) ? ingress : []),
     ]),
   };
@@ -199,11 +242,12 @@ function ruleDifferences(cluster: ClusterFacts, host: HostFacts, hosts: readonly
   ];
 }
 
-/** Addresses inside overlays that are no live task's, no VIP, no gateway and no name of the subnet itself. */
+/** Addresses inside overlays that are no live task's, no single container's, no VIP, no gateway and no name of the subnet itself. */
 function staleAddresses(cluster: ClusterFacts, hosts: readonly HostFacts[], addresses: readonly string[]): string[] {
   const live = new Set([
     ...cluster.tasks.filter((task) => !OVER.has(task.state)).flatMap((task) => Object.values(task.addresses)),
     ...cluster.services.flatMap(({ virtualIps }) => virtualIps.map(({ address }) => address)),
+    ...cluster.attachments.map(({ address }) => address),
     ...cluster.networks.map(({ subnet }) => subnet.split('/')[0] ?? ''),
     ...hosts.flatMap(({ devices }) => devices.flatMap((device) => device.addresses)),
   ]);

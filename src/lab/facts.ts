@@ -17,7 +17,7 @@ interface Info {
   Swarm: { NodeID: string; ControlAvailable: boolean };
 }
 
-const NOTHING: ClusterFacts = { nodes: [], services: [], tasks: [], networks: [] };
+const NOTHING: ClusterFacts = { nodes: [], services: [], tasks: [], attachments: [], networks: [] };
 
 /** The facts of a lab; its hosts that are off are left out. A daemon that does not answer makes it fail. */
 export async function gatherFacts(lab: Lab): Promise<{ cluster: ClusterFacts; hosts: HostFacts[] }> {
@@ -57,6 +57,12 @@ interface ApiTask {
   NetworksAttachments?: { Network: { ID: string }; Addresses?: string[] }[] | null;
 }
 
+interface ApiAttachment extends ApiTask {
+  Status: { State: string; ContainerStatus?: { ContainerID: string } };
+}
+
+const ATTACHMENTS = JSON.stringify({ runtime: ['attachment'] });
+
 interface ApiNetwork {
   Id: string;
   Name: string;
@@ -71,10 +77,11 @@ function withoutPrefix(cidr: string): string {
 }
 
 async function clusterFacts(socket: string): Promise<ClusterFacts> {
-  const [nodes, services, tasks, networks] = await Promise.all([
+  const [nodes, services, tasks, attachments, networks] = await Promise.all([
     callJson<ApiNode[]>(socket, 'GET', '/nodes'),
     callJson<ApiService[]>(socket, 'GET', '/services'),
     callJson<ApiTask[]>(socket, 'GET', '/tasks'),
+    callJson<ApiAttachment[]>(socket, 'GET', '/tasks', { query: { filters: ATTACHMENTS } }),
     callJson<ApiNetwork[]>(socket, 'GET', '/networks'),
   ]);
   return {
@@ -106,6 +113,15 @@ async function clusterFacts(socket: string): Promise<ClusterFacts> {
         ),
       ),
     })),
+    attachments: attachments.flatMap(({ ID, NodeID = '', Status, NetworksAttachments }) =>
+      (NetworksAttachments ?? []).map(({ Network, Addresses }) => ({
+        id: ID,
+        nodeId: NodeID,
+        networkId: Network.ID,
+        address: withoutPrefix(Addresses?.[0] ?? ''),
+        containerId: Status.ContainerStatus?.ContainerID ?? '',
+      })),
+    ),
     networks: networks
       .filter((network) => network.Scope === 'swarm')
       .map((network) => ({
@@ -121,7 +137,9 @@ interface ApiContainer {
   Id: string;
   State: string;
   Labels: Record<string, string>;
-  NetworkSettings: { Networks: Record<string, { NetworkID: string; IPAddress: string }> };
+  NetworkSettings: {
+    Networks: Record<string, { NetworkID: string; IPAddress: string; IPAMConfig?: { IPv4Address?: string } | null }>;
+  };
 }
 
 async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Promise<HostFacts> {
@@ -129,9 +147,8 @@ async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Prom
     const [nsenter = '', ...prefix] = enterNetwork(power);
     return run(nsenter, [...prefix, ...words]);
   };
-  const filters = JSON.stringify({ label: { [TASK_LABEL]: true } });
-  const [containers, networks, links, rules, tables, firewall] = await Promise.all([
-    callJson<ApiContainer[]>(host.engineSocket, 'GET', '/containers/json', { query: { all: '1', filters } }),
+  const [all, networks, links, rules, tables, firewall] = await Promise.all([
+    callJson<ApiContainer[]>(host.engineSocket, 'GET', '/containers/json', { query: { all: '1' } }),
     callJson<ApiNetwork[]>(host.engineSocket, 'GET', '/networks'),
     inHost('ip', '-details', '-json', 'address', 'show'),
     inHost('ip', '-json', 'rule', 'show'),
@@ -140,7 +157,15 @@ async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Prom
   ]);
   const networkIds = new Map(networks.map((network) => [network.Id, network.Labels?.[NETWORK_LABEL]]));
   const ours = ourTables(tables);
-  const running = containers.filter((container) => container.State === 'running');
+  const containers = all.filter((container) => container.Labels[TASK_LABEL] !== undefined);
+  const attached = all.flatMap((container) => {
+    const addresses = attachedAddresses(container, networks);
+    const isTask = container.Labels[TASK_LABEL] !== undefined;
+    return isTask || Object.keys(addresses).length === 0 ? [] : [{ container, addresses }];
+  });
+  const running = [...containers, ...attached.map(({ container }) => container)].filter(
+    (container) => container.State === 'running',
+  );
   return {
     name: host.name,
     nodeId,
@@ -155,6 +180,7 @@ async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Prom
         }),
       ),
     })),
+    attached: attached.map(({ container, addresses }) => ({ id: container.Id, addresses })),
     engineNetworks: networks.flatMap((network) => {
       const networkId = network.Labels?.[NETWORK_LABEL];
       return networkId === undefined ? [] : [{ name: network.Name, networkId }];
@@ -171,13 +197,24 @@ async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Prom
   };
 }
 
-/** The addresses in our tables inside a running task's network namespace. */
+/** A container's addresses in networks of ours, those it was given for good if it does not run: cluster network id → address. */
+function attachedAddresses({ NetworkSettings }: ApiContainer, networks: readonly ApiNetwork[]): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(NetworkSettings.Networks).flatMap(([name, { IPAMConfig, IPAddress }]) => {
+      const networkId = networks.find((network) => network.Name === name)?.Labels?.[NETWORK_LABEL];
+      return networkId === undefined ? [] : [[networkId, IPAMConfig?.IPv4Address || IPAddress] as const];
+    }),
+  );
+}
+
+/** The addresses in our tables inside the network namespace of a running task or single container. */
 async function taskTables(
   host: HostPlan,
   power: ProcessId,
   container: ApiContainer,
 ): Promise<{ where: string; addresses: string[] }> {
-  const where = `task ${container.Labels[TASK_LABEL] ?? ''}`;
+  const taskId = container.Labels[TASK_LABEL];
+  const where = taskId === undefined ? `container ${container.Id.slice(0, 12)}` : `task ${taskId}`;
   const { State } = await callJson<{ State: { Pid: number } }>(
     host.engineSocket,
     'GET',

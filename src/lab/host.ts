@@ -71,9 +71,14 @@ export function enterNetwork(power: ProcessId): string[] {
   return ['nsenter', `--net=/proc/${power.pid}/ns/net`, '--'];
 }
 
-/** Makes the lab's bridge with the outer machine's address on it, unless it stands. */
+/**
+ * Makes the lab's bridge with the outer machine's address on it, unless it stands. Its MAC is its own: left to itself, a
+ * bridge takes the lowest of its ports', so that a lost host would take the MAC of the registry with it, and the others
+ * would go on sending to the old one.
+ */
 export async function raiseBridge(lab: Lab): Promise<void> {
   if (!(await linkExists(lab.bridge))) await run('ip', ['link', 'add', lab.bridge, 'type', 'bridge']);
+  await run('ip', ['link', 'set', lab.bridge, 'address', macOf(lab.outside)]);
   await run('ip', ['address', 'replace', `${lab.outside}/24`, 'dev', lab.bridge]);
   await run('ip', ['link', 'set', lab.bridge, 'up']);
   // Where an engine ever ran on the outer machine, its FORWARD policy would drop what the bridge carries.

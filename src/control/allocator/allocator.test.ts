@@ -8,6 +8,7 @@ import { TaskState, isTerminal } from '../../model/states.ts';
 import { FakeClock } from '../../sim/fake-clock.ts';
 import { Store, type Transaction, type View } from '../../store/store.ts';
 import {
+  attachmentRow,
   clusterRow,
   ipam,
   networkRow,
@@ -392,6 +393,16 @@ describe('property', () => {
     { weight: 1, arbitrary: fc.record({ do: fc.constant('removeService' as const), pick }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant('node' as const), node: fc.nat(2) }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant('removeNode' as const), node: fc.nat(2) }) },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        do: fc.constant('attach' as const),
+        node: fc.nat(2),
+        network: fc.constantFrom('n0', 'n1', 'n2'),
+        wanted: fc.option(fc.nat(20)),
+      }),
+    },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('detach' as const), pick }) },
   );
   type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
 
@@ -412,6 +423,14 @@ describe('property', () => {
       tx.nodes.remove(`h${s.node}`);
       for (const lost of tx.tasks.by('node', `h${s.node}`))
         if (!isTerminal(lost.status.state)) advance(tx, lost.id, TaskState.ORPHANED);
+      for (const lost of tx.attachments.by('node', `h${s.node}`)) tx.attachments.remove(lost.id);
+    } else if (s.do === 'attach' && tx.nodes.get(`h${s.node}`) !== undefined) {
+      const subnet = tx.networks.get(s.network)!.allocation!.subnet;
+      const wantedAddress = s.wanted === null ? {} : { wantedAddress: subnet.replace(/\d+\/\d+$/, String(s.wanted)) };
+      tx.attachments.create(attachmentRow(`c${next++}`, s.network, `h${s.node}`, wantedAddress));
+    } else if (s.do === 'detach') {
+      const gone = at([...tx.attachments.all()], s.pick);
+      if (gone !== undefined) tx.attachments.remove(gone.id);
     } else if (service !== undefined && s.do === 'update') respec(tx, service.id, toSpec(s.spec));
     else if (service !== undefined && s.do === 'removeService') tx.services.remove(service.id);
     else if (service !== undefined && s.do === 'scale')
@@ -449,6 +468,13 @@ describe('property', () => {
       if (node !== undefined && task.status.error === undefined)
         expect(Object.keys(node.gateways)).toEqual(expect.arrayContaining(task.networks.map((n) => n.networkId)));
     }
+    for (const { networkId, nodeId, address, error, wantedAddress } of view.attachments.all()) {
+      expect([address, error].filter((each) => each !== undefined)).toHaveLength(1);
+      if (address === undefined) continue;
+      given.push(`${networkId}/${address}`);
+      expect(view.nodes.get(nodeId)?.gateways[networkId]).toBeDefined();
+      if (wantedAddress !== undefined) expect(address).toBe(wantedAddress);
+    }
     expect(new Set(given).size).toBe(given.length);
     expect(new Set(ports).size).toBe(ports.length);
   }
@@ -474,6 +500,7 @@ describe('property', () => {
           const ids = (rows: Iterable<{ id: string }>) => Array.from(rows, ({ id }) => id);
           ids(tx.tasks.all()).forEach((id) => tx.tasks.remove(id));
           ids(tx.services.all()).forEach((id) => tx.services.remove(id));
+          ids(tx.attachments.all()).forEach((id) => tx.attachments.remove(id));
           ids(tx.nodes.all()).forEach((id) => tx.nodes.remove(id));
         });
         await run();

@@ -1,15 +1,16 @@
 /**
- * The allocator: subnets for networks, endpoints for services, addresses for tasks (NEW → PENDING), gateways for
- * nodes. Promises: nothing is given twice; what goes is free again; what waits says why and goes on by itself when
+ * The allocator: subnets for networks, endpoints for services, addresses for tasks (NEW → PENDING) and for single
+ * containers, gateways for nodes. Promises: nothing is given twice; what goes is free again; what waits says why and goes on by itself when
  * what it lacks is there. Its cost follows what changed.
  */
-import type { Network, Service, Task } from '../../model/objects.ts';
+import type { ContainerAttachment, Network, Service, Task } from '../../model/objects.ts';
 import { timestamp } from '../../model/clock.ts';
 import { TaskState } from '../../model/states.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
 import { Loop, type LoopDeps } from '../loop.ts';
 import { Books, SUBNETS, addressesOf, gatewaysOf } from './books.ts';
 import {
+  decideAttachment,
   decideGateways,
   decideTaskNetworks,
   endpointOf,
@@ -31,7 +32,7 @@ export function startAllocator(deps: LoopDeps): { stop(): Promise<void> } {
 }
 
 /** Kinds of keys, in the order they are dealt with: gateways before tasks, so that tasks do not take their addresses. */
-type Kind = 'network' | 'service' | 'node' | 'task' | 'freed';
+type Kind = 'network' | 'service' | 'node' | 'task' | 'attachment' | 'freed';
 const keyOf = (kind: Kind, id: string): string => `${kind}:${id}`;
 
 export class Allocator {
@@ -61,6 +62,7 @@ export class Allocator {
     for (const service of view.services.all()) yield keyOf('service', service.id);
     for (const node of view.nodes.all()) yield keyOf('node', node.id);
     for (const task of view.tasks.all()) if (isUnallocated(task)) yield keyOf('task', task.id);
+    for (const attachment of view.attachments.all()) if (isOpen(attachment)) yield keyOf('attachment', attachment.id);
   }
 
   /** Moves the books on, too: it sees each event once, in order, before any later run. */
@@ -84,8 +86,13 @@ export class Allocator {
       case 'tasks':
         yield* taskKeys(event.before, event.after);
         break;
+      case 'attachments':
+        yield* attachmentKeys(event.before, event.after);
+        break;
       case 'clusters':
       case 'serviceSpecs':
+      case 'stackDeploys':
+      case 'stackRevisions':
         break;
     }
   }
@@ -100,6 +107,7 @@ export class Allocator {
       service: new Set(),
       node: new Set(),
       task: new Set(),
+      attachment: new Set(),
     };
     const freed: string[] = [];
     const sort = (key: string): void => {
@@ -118,6 +126,7 @@ export class Allocator {
       this.#write([...work.service], (tx, id) => this.#allocateService(tx, id)),
       this.#write([...work.node], (tx, id) => this.#allocateGateways(tx, id)),
       this.#write([...work.task], (tx, id) => this.#allocateTask(tx, id)),
+      this.#write([...work.attachment], (tx, id) => this.#allocateAttachment(tx, id)),
     ];
     const failed = (await Promise.allSettled(writes)).find((result) => result.status === 'rejected');
     if (failed !== undefined) {
@@ -203,13 +212,27 @@ export class Allocator {
     if (task.status.error !== error) tx.tasks.update({ ...task, status: { ...task.status, error } });
   }
 
+  #allocateAttachment(tx: Transaction, id: string): void {
+    const key = keyOf('attachment', id);
+    this.#waiters.forget(key);
+    const attachment = tx.attachments.get(id);
+    if (attachment === undefined || !isOpen(attachment)) return;
+    const result = decideAttachment(attachment, tx, this.books);
+    if (result === undefined) {
+      this.#waiters.wait(key, addressesOf(attachment.networkId));
+      return;
+    }
+    tx.attachments.update({ ...attachment, ...result });
+  }
+
   #allocateGateways(tx: Transaction, id: string): void {
     const key = keyOf('node', id);
     this.#waiters.forget(key);
     const node = tx.nodes.get(id);
     if (node === undefined) return;
     const tasks = tx.tasks.by('node', id);
-    const { gateways, missing } = decideGateways(node, tasks, tx, this.books);
+    const attachments = tx.attachments.by('node', id);
+    const { gateways, missing } = decideGateways(node, { tasks, attachments }, tx, this.books);
     if (missing[0] !== undefined) {
       this.#waiters.wait(key, gatewaysOf(missing[0].id));
       this.#deps.log.warn(
@@ -236,6 +259,23 @@ export class Allocator {
       tx.tasks.update({ ...task, status: error === undefined ? status : { ...status, error } });
     }
   }
+}
+
+/** True until it was decided whether the container gets its address. */
+function isOpen({ address, error }: ContainerAttachment): boolean {
+  return address === undefined && error === undefined;
+}
+
+/** A container that wants its address; and its node, whose gateways it changes by coming, being refused, and going. */
+function* attachmentKeys(
+  before: ContainerAttachment | undefined,
+  after: ContainerAttachment | undefined,
+): Iterable<string> {
+  const { id, nodeId } = (after ?? before)!;
+  if (after !== undefined && isOpen(after)) yield keyOf('attachment', id);
+  const had = before !== undefined && before.error === undefined;
+  const has = after !== undefined && after.error === undefined;
+  if (had !== has) yield keyOf('node', nodeId);
 }
 
 /** A service whose tasks can have their addresses. */

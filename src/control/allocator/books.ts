@@ -4,8 +4,15 @@
  * twice without harm. Promises: at any time after an event the books equal those made anew from the store, but for
  * where round-robin goes on.
  */
-import { formatIPv4, formatSubnet, parseIPv4, parseSubnet, subnetSize } from '../../model/addresses.ts';
-import { CLUSTER_ROW, type Network, type Node, type Service, type Task } from '../../model/objects.ts';
+import { formatIPv4, formatSubnet, parseIPv4, parseSubnet, subnetContains, subnetSize } from '../../model/addresses.ts';
+import {
+  CLUSTER_ROW,
+  type ContainerAttachment,
+  type Network,
+  type Node,
+  type Service,
+  type Task,
+} from '../../model/objects.ts';
 import { TaskState, isTerminal } from '../../model/states.ts';
 import type { Event, View } from '../../store/store.ts';
 import { AddressPool } from './address-pool.ts';
@@ -60,6 +67,7 @@ export class Books {
     }
     for (const service of view.services.all()) this.claimService(service);
     for (const task of view.tasks.all()) this.claimTask(task);
+    for (const attachment of view.attachments.all()) this.claimAttachment(attachment);
   }
 
   /** Moves the books on by one committed change; returns the scarce things there may be more of now. */
@@ -91,7 +99,16 @@ export class Books {
         if (event.before !== undefined) this.#releaseTask(event.before, event.after, freed);
         if (event.after !== undefined) this.claimTask(event.after);
         break;
+      case 'attachments': {
+        const { before, after } = event;
+        if (before?.address !== undefined && before.address !== after?.address)
+          this.#releaseAddress(before.networkId, before.address, freed);
+        if (after !== undefined) this.claimAttachment(after);
+        break;
+      }
       case 'serviceSpecs':
+      case 'stackDeploys':
+      case 'stackRevisions':
         break;
     }
     return freed;
@@ -141,6 +158,19 @@ export class Books {
   takeAddress(networkId: string): string | undefined {
     const address = this.#overlays.get(networkId)?.pool.take();
     return address === undefined ? undefined : formatIPv4(address);
+  }
+
+  /** Takes this very address of a network; returns why it cannot be had, in words, or undefined. */
+  takeWanted(network: Network, address: string): string | undefined {
+    const { pool, subnet = '' } = this.#overlays.get(network.id) ?? {};
+    const range = parseSubnet(subnet);
+    const value = parseIPv4(address);
+    if (pool === undefined || range === undefined || value === undefined) return this.whyNoAddress(network);
+    if (!subnetContains(range, value))
+      return `Invalid address ${address}: It does not belong to any of this network's subnets`;
+    if (!pool.isFree(value)) return 'Address already in use';
+    pool.claim(value);
+    return undefined;
   }
 
   /** Why a network has no address to give, in words. */
@@ -195,6 +225,10 @@ export class Books {
       this.#claimAddress(networkId, address);
       if (task.status.state < TaskState.ASSIGNED) this.#overlays.get(networkId)?.unplaced.add(task.id);
     }
+  }
+
+  claimAttachment({ networkId, address }: ContainerAttachment): void {
+    if (address !== undefined) this.#claimAddress(networkId, address);
   }
 
   /** Everything in the books, for comparing two. */

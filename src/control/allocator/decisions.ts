@@ -1,6 +1,7 @@
 /** What the allocator decides for tasks and nodes, on what one transaction sees. Takes from the books what it gives. */
 import {
   serviceSpecId,
+  type ContainerAttachment,
   type Network,
   type Node,
   type Service,
@@ -55,24 +56,48 @@ export function decideTaskNetworks(task: Task, state: Lookup, books: Books): Tas
   });
 }
 
+/**
+ * The address of a container that has none yet, marked as taken; `error` if it gets none, in words. Undefined: its
+ * network has no subnet yet, but will.
+ */
+export function decideAttachment(
+  { networkId, nodeId, wantedAddress }: ContainerAttachment,
+  state: { networks: Lookup['networks']; nodes: { get(id: string): Node | undefined } },
+  books: Books,
+): { address: string } | { error: string } | undefined {
+  const network = state.networks.get(networkId);
+  if (network === undefined) return { error: `network ${networkId} not found` };
+  if (network.allocation === undefined && network.allocationError === undefined) return undefined;
+  // Its node's gateway was decided before; without one the container could not be made there.
+  if (state.nodes.get(nodeId)?.gateways[networkId] === undefined) return { error: books.whyNoAddress(network) };
+  if (wantedAddress !== undefined) {
+    const error = books.takeWanted(network, wantedAddress);
+    return error === undefined ? { address: wantedAddress } : { error };
+  }
+  const address = books.room(networkId) > 0 ? books.takeAddress(networkId) : undefined;
+  return address === undefined ? { error: books.whyNoAddress(network) } : { address };
+}
+
 /** True while the task's node needs a gateway address in the task's networks. */
 export function needsGateways(task: Task): boolean {
   return task.nodeId !== '' && task.status.state >= TaskState.ASSIGNED && !isTerminal(task.status.state);
 }
 
 /**
- * The gateways a node is to have: one in the ingress network, and one in each network of its tasks. What it has and
- * still needs stays. `missing`: networks that have no address for it.
+ * The gateways a node is to have: one in the ingress network, and one in each network of its tasks and attached
+ * containers. What it has and still needs stays. `missing`: networks that have no address for it.
  */
 export function decideGateways(
   node: Node,
-  tasks: readonly Task[],
+  users: { tasks: readonly Task[]; attachments: readonly ContainerAttachment[] },
   state: Pick<Lookup, 'networks'>,
   books: Books,
 ): { gateways: Record<string, string>; missing: Network[] } {
-  const wanted = new Set(
-    tasks.filter(needsGateways).flatMap((task) => task.networks.map((network) => network.networkId)),
-  );
+  const wanted = new Set([
+    ...users.tasks.filter(needsGateways).flatMap((task) => task.networks.map((network) => network.networkId)),
+    // One that was refused its address goes at once, and needs nothing.
+    ...users.attachments.filter(({ error }) => error === undefined).map(({ networkId }) => networkId),
+  ]);
   if (books.ingress !== undefined) wanted.add(books.ingress);
   const gateways: Record<string, string> = {};
   const missing: Network[] = [];

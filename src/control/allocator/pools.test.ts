@@ -45,6 +45,19 @@ describe('AddressPool', () => {
     ]);
   });
 
+  test('who asks for an address gets it if it is free, outside the range too, and never a reserved one', () => {
+    const pool = new AddressPool(subnet('10.0.0.0/24'), subnet('10.0.0.128/25'), [address('10.0.0.1')]);
+    const free = (...last: number[]) => last.map((each) => pool.isFree(address(`10.0.0.${each}`)));
+    expect(free(0, 1, 2, 130, 255)).toEqual([false, false, true, true, false]);
+    expect(pool.isFree(address('10.0.1.2'))).toBe(false);
+    for (const last of [1, 2, 130]) pool.claim(address(`10.0.0.${last}`));
+    expect(free(1, 2, 130)).toEqual([false, false, false]);
+    expect(pool.inUse()).toEqual([address('10.0.0.2'), address('10.0.0.130')]);
+    for (const last of [1, 2, 130]) pool.release(address(`10.0.0.${last}`));
+    expect(free(1, 2, 130)).toEqual([false, true, true]);
+    expect(pool.inUse()).toEqual([]);
+  });
+
   test('behaves as a set', () => {
     const operation = fc.oneof(
       fc.constant('take' as const),
