@@ -1,0 +1,54 @@
+/**
+ * A running task on its way out, until its stop signal: first every node takes it out of balancing, then the
+ * connections it has may end. Promises: neither wait is longer than its bound, whether a manager is there or not; a
+ * daemon that was restarted in the middle begins them again.
+ */
+import type { TaskAssignment } from '../model/assignments.ts';
+import type { Clock, Log } from '../model/clock.ts';
+import { DEFAULT_DRAIN_MS } from '../model/readiness.ts';
+
+/** Longer than the manager waits: it is its word that counts, unless it cannot be had. */
+const WITHDRAWN_WITHIN_MS = 3_000;
+const LOOK_MS = 75;
+
+export interface DepartureDeps {
+  clock: Clock;
+  log: Log;
+  /** How many connections the task serves now. */
+  connections: (pid: number) => Promise<number>;
+}
+
+export class Departure {
+  readonly #deps: DepartureDeps;
+  /** On the monotonic clock. */
+  #beganMs: number | undefined;
+  #withdrawnMs: number | undefined;
+
+  constructor(deps: DepartureDeps) {
+    this.#deps = deps;
+  }
+
+  /** In how many milliseconds to ask again, or sooner if the assignment changes; 0: nothing keeps it from its stop signal. */
+  async waitMs(task: TaskAssignment, pid: number): Promise<number> {
+    const nowMs = this.#deps.clock.monotonic();
+    this.#beganMs ??= nowMs;
+    if (this.#withdrawnMs === undefined) {
+      const leftMs = this.#beganMs + WITHDRAWN_WITHIN_MS - nowMs;
+      if (task.balanced === true && leftMs > 0) return leftMs;
+      this.#withdrawnMs = nowMs;
+    }
+    const leftMs = this.#withdrawnMs + (task.drainMs ?? DEFAULT_DRAIN_MS) - nowMs;
+    if (leftMs <= 0 || (await this.#connections(pid)) === 0) return 0;
+    return Math.min(leftMs, LOOK_MS);
+  }
+
+  async #connections(pid: number): Promise<number> {
+    try {
+      return await this.#deps.connections(pid);
+    } catch (error) {
+      // Most likely it has just ended; whatever it is, a stop does not wait for what cannot be seen.
+      this.#deps.log.debug({ error: String(error) }, 'the connections of a task could not be counted');
+      return 0;
+    }
+  }
+}
