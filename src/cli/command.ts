@@ -15,6 +15,10 @@ export interface Flag {
   /** Placeholder of the value, such as `int`; a flag without one is a switch. */
   value?: string;
   default?: string;
+  /** One letter, for `-x`. */
+  short?: string;
+  /** It may be given several times. */
+  many?: true;
   help: string;
 }
 
@@ -33,6 +37,12 @@ export class Flags {
   text(name: string): string {
     const value = this.#values[name];
     return typeof value === 'string' ? value : '';
+  }
+
+  /** All values of a flag that may be given several times, in order. */
+  list(name: string): string[] {
+    const value = this.#values[name];
+    return Array.isArray(value) ? value.filter((entry) => typeof entry === 'string') : [];
   }
 
   /** A whole number from `min` to `max`; throws UsageError in the docker CLI's words otherwise. */
@@ -130,6 +140,8 @@ function parse(command: Command, words: readonly string[]): { flags: Flags; args
     options[name] = {
       type: flag.value === undefined ? 'boolean' : 'string',
       ...(flag.default === undefined ? {} : { default: flag.default }),
+      ...(flag.short === undefined ? {} : { short: flag.short }),
+      ...(flag.many === undefined ? {} : { multiple: true }),
     };
   }
   const own = command.takesRest === true ? ownWords(words, options, command.args.length) : words.length;
@@ -183,7 +195,7 @@ function commandHelp(command: Command, path: string): string {
   const rows = Object.entries(command.flags)
     .sort(([a], [b]) => a.localeCompare(b))
     .map(([name, flag]): [string, string] => [
-      `    --${name}${flag.value === undefined ? '' : ` ${flag.value}`}`,
+      `${flag.short === undefined ? '    ' : `-${flag.short}, `}--${name}${flag.value === undefined ? '' : ` ${flag.value}`}`,
       flag.help + (flag.default === undefined ? '' : ` (default "${flag.default}")`),
     ]);
   const details = command.details === undefined ? '' : `\n${command.details}\n`;

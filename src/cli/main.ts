@@ -2,8 +2,15 @@
 import { readFileSync } from 'node:fs';
 import { execute } from './command.ts';
 import type { Command, Group, Output } from './command.ts';
+import { execCommand } from './exec.ts';
 import { labCommands } from './lab.ts';
 import { calledAs, metadataCommand } from './plugin.ts';
+import { rebalanceCommand } from './rebalance.ts';
+import { configCommands, secretCommands } from './secret.ts';
+import { serviceCommands } from './service.ts';
+import { stackCommands } from './stack.ts';
+import { statsCommand } from './stats.ts';
+import { topCommand } from './top.ts';
 
 const manifest: { version: string } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
 const SUMMARY = 'Containers on many machines, driven by the docker command line';
@@ -22,7 +29,19 @@ const version: Command = {
 const drover: Group = {
   name: 'drover',
   summary: SUMMARY,
-  commands: [labCommands, version, metadataCommand(manifest.version, SUMMARY)],
+  commands: [
+    configCommands,
+    execCommand(),
+    labCommands,
+    rebalanceCommand,
+    serviceCommands,
+    secretCommands,
+    stackCommands,
+    statsCommand,
+    topCommand,
+    version,
+    metadataCommand(manifest.version, SUMMARY),
+  ],
 };
 
 // A reader that has seen enough (`drover lab up | head -1`) does not stop the work half-way.
