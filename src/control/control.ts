@@ -4,17 +4,24 @@
  * another go on.
  */
 import { startAllocator } from './allocator/allocator.ts';
+import { attachmentsLoop } from './attachments.ts';
 import { enforcerLoop } from './enforcer.ts';
 import { globalLoop } from './global.ts';
+import { globalJobLoop } from './jobs/global-job.ts';
+import { replicatedJobLoop } from './jobs/replicated-job.ts';
+import { handoverLoop } from './handover.ts';
 import type { Loop } from './loop.ts';
+import { newcomersLoop } from './newcomers.ts';
 import { orphansLoop } from './orphans.ts';
 import { reaperLoop } from './reaper.ts';
+import { rebalanceLoop } from './rebalance/rebalance.ts';
 import { removalLoop } from './removal.ts';
 import { replicatedLoop } from './replicated.ts';
 import { startScheduler } from './scheduler/scheduler.ts';
+import { startOrderLoop } from './start-order.ts';
 import { starterLoop } from './starter.ts';
 import type { ControlDeps } from './tasks.ts';
-import { updateLoop } from './update.ts';
+import { updateLoop } from './update/update.ts';
 
 export type { ControlDeps } from './tasks.ts';
 
@@ -34,11 +41,18 @@ export function startOrchestration(deps: ControlDeps): Control {
   const loops: Loop[] = [
     replicatedLoop(deps),
     globalLoop(deps),
+    replicatedJobLoop(deps),
+    globalJobLoop(deps),
     updateLoop(deps),
+    handoverLoop(deps),
+    startOrderLoop(deps),
     starterLoop(deps),
     removalLoop(deps),
     enforcerLoop(deps),
     orphansLoop(deps),
+    newcomersLoop(deps),
+    attachmentsLoop(deps),
+    rebalanceLoop(deps),
     reaperLoop(deps),
   ];
   for (const loop of loops) loop.start();

@@ -1,7 +1,7 @@
 /** The pure decisions of the loops, one table each. */
 import { describe, expect, test } from 'vitest';
-import type { Node, Service, Task, TaskStatus } from '../model/objects.ts';
-import type { RestartPolicy, ServiceSpec } from '../model/specs.ts';
+import type { Node, Task, TaskStatus } from '../model/objects.ts';
+import type { Labels, RestartPolicy, ServiceSpec } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
 import { misplaced } from './enforcer.ts';
 import { demandOn } from './global.ts';
@@ -10,8 +10,7 @@ import { reapable } from './reaper.ts';
 import { scaling } from './replicated.ts';
 import { slotFate } from './restart.ts';
 import { startsInMs } from './starter.ts';
-import { slotOf } from './tasks.ts';
-import { updateStep, watchLeftMs } from './update.ts';
+import { slotOf, type Slot } from './tasks.ts';
 
 const { RUNNING, PENDING, READY, COMPLETE, FAILED, REJECTED, SHUTDOWN, REMOVE, ORPHANED } = TaskState;
 const at = (seconds: number) => new Date(seconds * 1000).toISOString();
@@ -121,8 +120,31 @@ describe('slotFate', () => {
       'finish',
     ],
   ])('%s', (_, given, RestartPolicy, on, fate) => {
-    const decided = slotFate(slot(...given), { RestartPolicy }, on);
+    const decided = slotFate(slot(...given), { RestartPolicy }, on, {});
     expect(decided.kind === 'replace' ? `replace ${decided.delayMs}` : decided.kind).toBe(fate);
+  });
+});
+
+describe('slotFate in a crash loop', () => {
+  const crashed = (quickFailures: number, ranSeconds = 1) => {
+    const given = task({ is: FAILED, endedAt: 100 });
+    const status = { ...given.status, runningSince: at(100 - ranSeconds) };
+    return slotOf([{ ...given, status, quickFailures }])!;
+  };
+  test.each<[string, Slot, Labels, object]>([
+    ['the first restarts take the plain delay', crashed(2), {}, { delayMs: 5000, quickFailures: 3 }],
+    ['then they are put off', crashed(3), {}, { delayMs: 10_000, quickFailures: 4 }],
+    ['up to a minute', crashed(20), {}, { delayMs: 60_000, quickFailures: 21 }],
+    ['or what the label says', crashed(20), { 'drover.restart.backoff': '7s' }, { delayMs: 7000, quickFailures: 21 }],
+    ['or not at all', crashed(20), { 'drover.restart.backoff': 'off' }, { delayMs: 5000 }],
+    ['one that ran for a while ends the loop', crashed(20, 90), {}, { delayMs: 5000, quickFailures: 0 }],
+  ])('%s', (_, crashing, labels, fate) => {
+    expect(slotFate(crashing, {}, node(), labels)).toEqual({ kind: 'replace', ...fate });
+  });
+
+  test('leaving a node is no failure', () => {
+    const leaving = slotOf([{ ...task({}), quickFailures: 9 }])!;
+    expect(slotFate(leaving, {}, node({ is: 'drain' }), {})).toEqual({ kind: 'replace', delayMs: 0 });
   });
 });
 
@@ -141,34 +163,6 @@ describe('scaling', () => {
   ])('%s', (_, given, replicas, add, remove) => {
     const plan = scaling(held(...given), replicas);
     expect([plan.add, plan.remove.sort((a, b) => a - b)]).toEqual([add, remove]);
-  });
-});
-
-describe('updateStep', () => {
-  const old = (given: Given) => ({ task: task({ version: 1, ...given }), dirty: true });
-  const fresh = (given: Given) => ({ task: task({ version: 2, ...given }), dirty: false });
-  test.each<[string, Parameters<typeof updateStep>[0], number[], number]>([
-    ['one of many', [old({ slot: 2 }), old({ slot: 1 })], [1], 0],
-    ['the next when the last runs', [fresh({ slot: 1 }), old({ slot: 2 })], [2], 0],
-    ['not before', [fresh({ slot: 1, is: READY }), old({ slot: 2 })], [], 1],
-    ['what does not run goes first', [old({ slot: 1 }), old({ slot: 2, is: PENDING })], [2], 0],
-    [
-      'a replacement that has done its work has arrived',
-      [fresh({ slot: 1, desired: SHUTDOWN, is: COMPLETE }), old({ slot: 2 })],
-      [2],
-      0,
-    ],
-    ['one that failed for good has not', [fresh({ slot: 1, desired: SHUTDOWN, is: FAILED }), old({ slot: 2 })], [], 1],
-    [
-      'a clean task of an old version holds up nothing',
-      [{ task: task({ slot: 1, is: PENDING }), dirty: false }, old({ slot: 2 })],
-      [2],
-      0,
-    ],
-    ['nothing to do', [fresh({ slot: 1 })], [], 0],
-  ])('%s', (_, slots, replace, arriving) => {
-    const step = updateStep(slots, 2, 1);
-    expect([step.replace.map((one) => one.slot), step.arriving]).toEqual([replace, arriving]);
   });
 });
 
@@ -271,32 +265,4 @@ test('orphansInMs: at once without a node, after a day with one that is down', (
   expect(orphansInMs(node(), 1e12)).toBeUndefined();
   expect(orphansInMs(node({ state: 'down' }), 3_600_000)).toBe(23 * 3_600_000);
   expect(orphansInMs(node({ state: 'down' }), 25 * 3_600_000)).toBe(0);
-});
-
-describe('watchLeftMs', () => {
-  const nowMs = Date.parse('2026-01-01T00:01:00.000Z');
-  const slot = (specVersion: number, secondsAgo: number) => ({
-    task: { specVersion, status: { timestamp: new Date(nowMs - secondsAgo * 1000).toISOString() } } as Task,
-    dirty: false,
-  });
-  const service = (state: 'updating' | 'rollback_started', monitorS?: number) =>
-    ({
-      specVersion: 2,
-      updateStatus: { state },
-      spec: {
-        [state === 'updating' ? 'UpdateConfig' : 'RollbackConfig']: {
-          Monitor: monitorS === undefined ? undefined : monitorS * 1e9,
-        },
-      },
-    }) as unknown as Service;
-
-  test.each([
-    ['the default is 5 s from the last task that came', [slot(2, 9), slot(2, 2)], service('updating'), 3000],
-    ['the period of the user', [slot(2, 2)], service('updating', 10), 8000],
-    ['a rollback has its own', [slot(2, 2)], service('rollback_started', 7), 5000],
-    ['over', [slot(2, 6)], service('updating'), 0],
-    ['tasks of the old version do not count', [slot(2, 6), slot(1, 1)], service('updating'), 0],
-    ['a node whose clock is ahead does not stretch it', [slot(2, -3600)], service('updating'), 5000],
-    ['no task at all', [], service('updating'), 0],
-  ])('%s', (_name, slots, of, expected) => expect(watchLeftMs(slots, of, nowMs)).toBe(expected));
 });

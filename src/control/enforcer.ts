@@ -1,7 +1,8 @@
 /**
  * Takes tasks off active nodes that no longer meet their service's constraints or no longer have what the tasks
  * reserve: observed state REJECTED, the named exception to "the agent says what it saw" (decisions-and-traps.md 4).
- * The orchestrators fill the slots again.
+ * The orchestrators fill the slots again. Of a service with update order start-first, a task that runs is moved instead: it
+ * stays until the one that takes its place has arrived.
  *
  * Keys: ids of nodes that changed.
  */
@@ -9,11 +10,13 @@ import { timestamp } from '../model/clock.ts';
 import type { Node, NodeResources, Task } from '../model/objects.ts';
 import type { ServiceSpec } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
+import { slotKey } from '../store/schema.ts';
 import type { Transaction, View } from '../store/store.ts';
+import { startsFirst } from './handover.ts';
 import { Loop, type LoopDeps } from './loop.ts';
 import { nodeMatches, parseConstraints } from './scheduler/constraints.ts';
 import { stillOffered, usageOf } from './scheduler/generic.ts';
-import { isOver, isWanted, specOf } from './tasks.ts';
+import { isOver, isRunning, isWanted, moveTask, slotOf, specOf, type ControlDeps } from './tasks.ts';
 
 /** A task, the spec it was made from, and the one its service has now. */
 export interface Placed {
@@ -23,8 +26,9 @@ export interface Placed {
 }
 
 /**
- * The tasks that may not stay on the node. What counts are the constraints that hold now, since a task survives an
- * update of them that its node met; and what the task reserved when it was made. Older tasks are served first.
+ * The tasks that may not stay on the node. It has to meet the constraints that hold now, since a task survives an update
+ * of them that its node met; or those the task was made from, for if only these are met it is outdated, and the update
+ * decides what becomes of it. And what the task reserved when it was made has to be there. Older tasks are served first.
  */
 export function misplaced(node: Node, placed: readonly Placed[]): Task[] {
   // Paused nodes are left alone; drained and lost ones lose all their tasks anyway.
@@ -32,7 +36,10 @@ export function misplaced(node: Node, placed: readonly Placed[]): Task[] {
   const left = node.description && { ...node.description.resources, used: new Map<string, number>() };
   const byAge = [...placed].sort((a, b) => a.task.meta.version - b.task.meta.version);
   return byAge
-    .filter(({ task, made, declared }) => !meetsConstraints(node, declared) || !take(left, task, made))
+    .filter(({ task, made, declared }) => {
+      const meets = meetsConstraints(node, declared) || meetsConstraints(node, made);
+      return !meets || !take(left, task, made);
+    })
     .map(({ task }) => task);
 }
 
@@ -43,7 +50,7 @@ interface Left extends NodeResources {
 
 function meetsConstraints(node: Node, spec: ServiceSpec): boolean {
   // A global service has no task to move: its own loop ends the one here.
-  if (spec.Mode.Global !== undefined) return true;
+  if (spec.Mode.Global !== undefined || spec.Mode.GlobalJob !== undefined) return true;
   return nodeMatches(parseConstraints(spec.TaskTemplate.Placement?.Constraints ?? []), node);
 }
 
@@ -59,7 +66,7 @@ function take(left: Left | undefined, { genericResources = [] }: Task, spec: Ser
   return true;
 }
 
-export function enforcerLoop(deps: LoopDeps): Loop {
+export function enforcerLoop(deps: ControlDeps): Loop {
   const { store } = deps;
   return new Loop(deps, {
     name: 'enforcer',
@@ -83,7 +90,7 @@ export function enforcerLoop(deps: LoopDeps): Loop {
       for (const nodeId of keys) {
         // The tasks of one node are few; chosen in the transaction, since the node may have changed back.
         await store.update((tx) => {
-          for (const task of misplacedOn(tx, nodeId)) reject(tx, task, deps);
+          for (const task of misplacedOn(tx, nodeId)) displace(tx, task, deps);
         });
       }
     },
@@ -98,9 +105,19 @@ function misplacedOn(view: View, nodeId: string): Task[] {
     const service = view.services.get(task.serviceId);
     // Below ASSIGNED the scheduler has yet to say whether the task fits.
     if (!isWanted(task) || isOver(task) || task.status.state < TaskState.ASSIGNED || service === undefined) continue;
+    // It goes as it is.
+    if (slotOf(view.tasks.by('slot', slotKey(task)))?.outgoing?.id === task.id) continue;
     placed.push({ task, made: specOf(view, task, service), declared: service.spec });
   }
   return misplaced(node, placed);
+}
+
+function displace(tx: Transaction, task: Task, deps: ControlDeps): void {
+  const service = tx.services.get(task.serviceId);
+  const slot = slotOf(tx.tasks.by('slot', slotKey(task)));
+  const serves = service !== undefined && startsFirst(service) && isRunning(task) && slot?.current.id === task.id;
+  if (serves) moveTask(tx, service, slot, deps);
+  else reject(tx, task, deps);
 }
 
 function reject(tx: Transaction, task: Task, { clock }: LoopDeps): void {

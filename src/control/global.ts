@@ -10,22 +10,11 @@ import type { Placement } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
 import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
+import { continueSlot } from './handover.ts';
 import { Loop } from './loop.ts';
-import { slotFate } from './restart.ts';
 import { nodeMatches, parseConstraints } from './scheduler/constraints.ts';
 import { platformFits } from './scheduler/platform.ts';
-import {
-  createTask,
-  endTask,
-  isOver,
-  isWanted,
-  mustLeave,
-  replaceTask,
-  slotOf,
-  specOf,
-  type ControlDeps,
-  type Slot,
-} from './tasks.ts';
+import { createTask, endTask, isOver, isWanted, mustLeave, slotOf, type ControlDeps } from './tasks.ts';
 
 /** What a global service wants of a node: a task, what is there and no more, or none. */
 export type NodeDemand = 'run' | 'keep' | 'leave';
@@ -115,13 +104,6 @@ function settleNode(tx: Transaction, key: string, deps: ControlDeps): void {
       return;
     case 'run':
       if (slot === undefined) createTask(tx, service, { nodeId }, deps);
-      else continueSlot(tx, service, slot, node, deps);
+      else continueSlot(tx, service, slot, deps);
   }
-}
-
-function continueSlot(tx: Transaction, service: Service, slot: Slot, node: Node | undefined, deps: ControlDeps): void {
-  const { current } = slot;
-  const fate = slotFate(slot, specOf(tx, current, service).TaskTemplate, node);
-  if (fate.kind === 'replace') replaceTask(tx, service, current, fate.delayMs, deps);
-  else if (fate.kind === 'finish') endTask(tx, current, TaskState.SHUTDOWN, deps);
 }

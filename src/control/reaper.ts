@@ -1,18 +1,22 @@
 /**
  * Forgets what nobody needs: tasks on their way to removal once nothing of them runs, dead tasks beyond the history
- * limit, spec versions without a task, removed networks without a task. Promises that a finished slot keeps its last
- * task: without it the slot would look free and be filled again.
+ * limit, spec versions that no task and no revision of a stack refers to, removed networks without a task. Promises that a finished slot keeps its last
+ * task, and one that has completed in the present run of a job: without it the slot would look free and be filled again;
+ * and that a rollout keeps what it still counts or may go back to.
  *
  * Keys: `slot:` and a slot's key, `version:` and a spec version's id, `network:` and a network's id.
  */
 import { DEFAULT_TASK_HISTORY_RETENTION_LIMIT, restartPolicyOf } from '../model/defaults.ts';
 import { CLUSTER_ROW, serviceSpecId, type Task } from '../model/objects.ts';
+import { asksForConfirm } from '../model/rollouts.ts';
 import { TaskState } from '../model/states.ts';
 import { slotKey } from '../store/schema.ts';
 import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
 import { Loop, type LoopDeps } from './loop.ts';
+import { isDone } from './restart.ts';
 import { isOver, isWanted, slotOf, specOf } from './tasks.ts';
+import { isNeeded, isUnderWay } from './update/slots.ts';
 
 const GATHER_MS = 100;
 
@@ -26,8 +30,10 @@ export function reapable(tasks: readonly Task[], limit: number, isGone: (nodeId:
   );
   if (limit < 0) return removed;
   const kept = tasks.some(isWanted) ? limit : Math.max(limit, 1);
+  const run = Math.max(...tasks.map(({ jobIteration = 0 }) => jobIteration));
   const dead = tasks
     .filter((task) => task.desiredState === TaskState.SHUTDOWN && isOver(task))
+    .filter((task) => !(isDone(task) && task.jobIteration === run))
     .sort((a, b) => b.meta.version - a.meta.version);
   return [...removed, ...dead.slice(kept)];
 }
@@ -67,8 +73,15 @@ function* affected(event: Event, view: View): Iterable<string> {
     }
   } else if (event.table === 'services') {
     const { before, after } = event;
+    if (after !== undefined && isUnderWay(before) && !isUnderWay(after) && asksForConfirm(after.spec.Labels)) {
+      for (const task of view.tasks.by('service', after.id)) yield `slot:${slotKey(task)}`;
+    }
     if (before === undefined || before.specVersion === after?.specVersion) return;
     for (const version of view.serviceSpecs.by('service', before.id)) yield `version:${version.id}`;
+  } else if (event.table === 'stackRevisions') {
+    const { before, after } = event;
+    const kept = new Set(Object.values(after?.services ?? {}));
+    for (const id of Object.values(before?.services ?? {})) if (!kept.has(id)) yield `version:${id}`;
   } else if (event.table === 'networks') {
     if (event.after?.removing) yield `network:${event.after.id}`;
   } else if (event.table === 'nodes' && event.after === undefined) {
@@ -93,6 +106,7 @@ function forget(tx: Transaction, { table, id }: Due): void {
 function isUnreferenced(view: View, id: string): boolean {
   const version = view.serviceSpecs.get(id);
   if (version === undefined || view.tasks.countBy('spec', id) > 0) return false;
+  if (view.stackRevisions.countBy('spec', id) > 0) return false;
   const service = view.services.get(version.serviceId);
   return service?.specVersion !== version.version && service?.previousSpecVersion !== version.version;
 }
@@ -103,7 +117,11 @@ function isAbandoned(view: View, id: string): boolean {
 
 function reapableOf(view: View, key: string): Task[] {
   const tasks = view.tasks.by('slot', key);
-  return reapable(tasks, limitOf(view, tasks), (nodeId) => view.nodes.get(nodeId) === undefined);
+  const slot = slotOf(tasks);
+  const service = slot && view.services.get(slot.current.serviceId);
+  return reapable(tasks, limitOf(view, tasks), (nodeId) => view.nodes.get(nodeId) === undefined).filter(
+    (task) => slot === undefined || task.desiredState === TaskState.REMOVE || !isNeeded(service, slot, task),
+  );
 }
 
 /** Attempts are counted from history, so a limit of attempts needs as many tasks, whatever the cluster's limit. */

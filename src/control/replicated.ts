@@ -11,7 +11,7 @@ import { slotKey } from '../store/schema.ts';
 import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
 import { Loop } from './loop.ts';
-import { slotFate } from './restart.ts';
+import { continueSlot } from './handover.ts';
 import {
   createTask,
   endTask,
@@ -19,10 +19,9 @@ import {
   isRunning,
   isWanted,
   mustLeave,
-  replaceTask,
   slotOf,
   slotsOf,
-  specOf,
+  standing,
   type ControlDeps,
   type Slot,
 } from './tasks.ts';
@@ -49,11 +48,8 @@ export function scaling(slots: readonly Slot[], replicas: number): Scaling {
  */
 function inOrderOfKeeping(slots: readonly Slot[]): number[] {
   const byState = slots
-    .map(({ current }) => ({
-      number: current.slot,
-      nodeId: isWanted(current) ? current.nodeId : '',
-      runs: isRunning(current),
-    }))
+    .map((slot) => ({ number: slot.current.slot, task: standing(slot) }))
+    .map(({ number, task }) => ({ number, nodeId: isWanted(task) ? task.nodeId : '', runs: isRunning(task) }))
     .sort((a, b) => Number(b.runs) - Number(a.runs) || a.number - b.number);
   const copies = new Map<string, number>();
   const ranked = byState.map((slot) => {
@@ -111,7 +107,7 @@ function* affected(event: Event, view: View): Iterable<string> {
 
 /** True for a task that is not simply at its place, as wanted. */
 function needsALook(view: View, task: Task): boolean {
-  if (task.slot === 0 || task.desiredState === TaskState.REMOVE) return false;
+  if (task.slot === 0 || task.jobIteration !== undefined || task.desiredState === TaskState.REMOVE) return false;
   return !isWanted(task) || isOver(task) || (task.nodeId !== '' && mustLeave(view.nodes.get(task.nodeId)));
 }
 
@@ -123,10 +119,7 @@ function fillAgain(tx: Transaction, key: string, deps: ControlDeps): void {
   const slot = slotOf(tx.tasks.by('slot', key));
   const service = slot && tx.services.get(slot.current.serviceId);
   if (!isReplicated(service) || slot === undefined) return;
-  const { current } = slot;
-  const fate = slotFate(slot, specOf(tx, current, service).TaskTemplate, tx.nodes.get(current.nodeId));
-  if (fate.kind === 'replace') replaceTask(tx, service, current, fate.delayMs, deps);
-  else if (fate.kind === 'finish') endTask(tx, current, TaskState.SHUTDOWN, deps);
+  continueSlot(tx, service, slot, deps);
 }
 
 async function scale(deps: ControlDeps, serviceId: string): Promise<void> {

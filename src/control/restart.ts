@@ -4,7 +4,8 @@
  */
 import { restartPolicyOf } from '../model/defaults.ts';
 import type { Node, Task } from '../model/objects.ts';
-import type { TaskSpec } from '../model/specs.ts';
+import { longestDelayMs, quickFailuresAfter, restartDelayMs } from '../model/restart-backoff.ts';
+import type { Labels, TaskSpec } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
 import { isOver, isWanted, mustLeave, type Slot } from './tasks.ts';
 
@@ -13,32 +14,40 @@ export type SlotFate =
   | { kind: 'keep' }
   /** The policy wants no further task: the current one is only asked to end. */
   | { kind: 'finish' }
-  /** Another task, to start after a delay. */
-  | { kind: 'replace'; delayMs: number };
+  /** Another task, to start after a delay; absent `quickFailures` count as none. */
+  | { kind: 'replace'; delayMs: number; quickFailures?: number };
 
 const KEEP: SlotFate = { kind: 'keep' };
 
 /**
  * What to do with a slot. `spec` is what its current task was made from, `node` the one the task is on, undefined if
  * that is gone; for a task without a node it is not looked at. Leaving a node is no failure: it takes no delay and
- * counts as no attempt; but what is to run once (condition `none`) is not run again elsewhere.
+ * counts as no attempt; but what is to run once (condition `none`) is not run again elsewhere. `labels` are those of the
+ * service; how a crash loop is slowed: model/restart-backoff.ts.
  */
-export function slotFate(slot: Slot, spec: TaskSpec, node: Node | undefined): SlotFate {
+export function slotFate(slot: Slot, spec: TaskSpec, node: Node | undefined, labels: Labels): SlotFate {
   const { current } = slot;
+  if (isDone(current)) return KEEP;
   const leaves = current.nodeId !== '' && mustLeave(node);
   if (isWanted(current) && !isOver(current) && !leaves) return KEEP;
   // It was refused while it was made ready. The delay before it holds for the next one as well: it is looked at again
   // when it would have been started.
   if (current.desiredState === TaskState.READY && endedByItself(current) && !leaves) return KEEP;
   if (!mayRestart(slot, spec)) return isWanted(current) ? { kind: 'finish' } : KEEP;
-  const { Delay } = restartPolicyOf(spec);
-  return { kind: 'replace', delayMs: leaves || !endedByItself(current) ? 0 : Delay / 1e6 };
+  if (leaves || !endedByItself(current)) return { kind: 'replace', delayMs: 0 };
+  const delayMs = restartPolicyOf(spec).Delay / 1e6;
+  const mostMs = longestDelayMs(labels);
+  if (mostMs === 0) return { kind: 'replace', delayMs };
+  const quickFailures = quickFailuresAfter(current);
+  return { kind: 'replace', delayMs: restartDelayMs(delayMs, quickFailures, mostMs), quickFailures };
 }
 
 /** True if the policy allows another task after the slot's current one. */
 export function mayRestart({ current, tasks }: Slot, spec: TaskSpec): boolean {
   const { Condition, MaxAttempts, Window } = restartPolicyOf(spec);
   if (Condition === 'none') return false;
+  // A job's tasks are never run again once they have completed: `any` is `on-failure` for them.
+  if (isDone(current)) return false;
   if (Condition === 'on-failure' && current.status.state === TaskState.COMPLETE) return false;
   if (MaxAttempts === 0 || !endedByItself(current)) return true;
   // The window ends where the task ended, not now: what is decided once stays so.
@@ -51,6 +60,11 @@ export function mayRestart({ current, tasks }: Slot, spec: TaskSpec): boolean {
       endedAt(task) >= since,
   );
   return restarts.length < MaxAttempts;
+}
+
+/** True for a task of a job that has done what it was made for. */
+export function isDone({ jobIteration, status }: Task): boolean {
+  return jobIteration !== undefined && status.state === TaskState.COMPLETE;
 }
 
 /** True for a task that ended without being asked to. */

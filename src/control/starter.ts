@@ -1,12 +1,16 @@
 /**
  * Lets tasks start that were made with desired state READY: after their delay, and when the task they replace has
  * stopped. That wait has bounds: a lost node says nothing, and a stop that does not end must not keep a slot empty.
+ * Before all that, what its service was created to wait for must have come (start-order.ts).
  *
  * Keys: ids of waiting tasks.
  */
 import { restartPolicyOf, stopGracePeriodOf } from '../model/defaults.ts';
 import { timestamp } from '../model/clock.ts';
+import { isHeldBack } from '../model/depends-on.ts';
 import { serviceSpecId, type Task } from '../model/objects.ts';
+import { drainMsOf } from '../model/readiness.ts';
+import { longestDelayMs, restartDelayMs } from '../model/restart-backoff.ts';
 import type { TaskSpec } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
 import { slotKey } from '../store/schema.ts';
@@ -14,7 +18,7 @@ import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
 import { Elapsed } from './elapsed.ts';
 import { Loop, type LoopDeps } from './loop.ts';
-import { hasToStop, isLost, isOver } from './tasks.ts';
+import { hasToStop, isLost, isOver, startedState } from './tasks.ts';
 
 /** How long after its delay a task waits at most for its predecessor (Docker's figure) … */
 const PATIENCE_MS = 60_000;
@@ -23,7 +27,7 @@ const AFTER_GRACE_MS = 10_000;
 
 /**
  * In how many milliseconds a waiting task may start; 0: now. `stopping` is its predecessor while that still has to
- * stop, with the grace period it has in milliseconds.
+ * stop, with the milliseconds its connections and then its processes have for that.
  */
 export function startsInMs(task: Task, stopping: { graceMs: number } | undefined, nowMs: number): number {
   const earliest = task.startAfter === undefined ? nowMs : Date.parse(task.startAfter);
@@ -77,6 +81,10 @@ function* affected(event: Event, view: View): Iterable<string> {
     const { before, after } = event;
     if (before === undefined || isLost(before) || !isLost(after)) return;
     for (const task of view.tasks.by('node', before.id)) yield* waitingFor(view, task);
+  } else if (event.table === 'services') {
+    const { before, after } = event;
+    if (before === undefined || after === undefined || !isHeldBack(before) || isHeldBack(after)) return;
+    for (const task of view.tasks.by('service', after.id)) if (isWaiting(task)) yield task.id;
   }
 }
 
@@ -90,16 +98,21 @@ function* waitingFor(view: View, predecessor: Task): Iterable<string> {
 function waitingMs(view: View, id: string, wallMs: number, elapsed: Elapsed): number | undefined {
   const task = view.tasks.get(id);
   if (!isWaiting(task)) return undefined;
+  const service = view.services.get(task.serviceId);
+  if (service !== undefined && isHeldBack(service)) return undefined;
   const nowMs =
     task.startAfter === undefined ? wallMs : nowFor(view, task, Date.parse(task.startAfter), wallMs, elapsed);
   const predecessor = task.startAfterTask === undefined ? undefined : view.tasks.get(task.startAfterTask);
   if (predecessor === undefined || !hasToStop(view, predecessor)) return startsInMs(task, undefined, nowMs);
-  return startsInMs(task, { graceMs: stopGracePeriodOf(templateOf(view, predecessor)) / 1e6 }, nowMs);
+  const graceMs = drainMsOf(service?.spec.Labels ?? {}) + stopGracePeriodOf(templateOf(view, predecessor)) / 1e6;
+  return startsInMs(task, { graceMs }, nowMs);
 }
 
 /** The time it is, as far as `startAfterMs` goes: never more than the restart delay before that. */
 function nowFor(view: View, task: Task, startAfterMs: number, wallMs: number, elapsed: Elapsed): number {
-  const delayMs = restartPolicyOf(templateOf(view, task)).Delay / 1e6;
+  const { Delay } = restartPolicyOf(templateOf(view, task));
+  const labels = view.services.get(task.serviceId)?.spec.Labels ?? {};
+  const delayMs = restartDelayMs(Delay / 1e6, task.quickFailures ?? 0, longestDelayMs(labels));
   return startAfterMs + elapsed.since(task.id, startAfterMs, Math.max(-delayMs, wallMs - startAfterMs));
 }
 
@@ -113,7 +126,7 @@ function start(tx: Transaction, id: string, nowMs: number): void {
   const { startAfter: _, startAfterTask: __, ...rest } = task;
   tx.tasks.update({
     ...rest,
-    desiredState: TaskState.RUNNING,
+    desiredState: startedState(task),
     meta: { ...task.meta, updatedAt: timestamp(nowMs) },
   });
 }

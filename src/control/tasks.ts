@@ -4,6 +4,7 @@
  */
 import type { Clock, Random } from '../model/clock.ts';
 import { timestamp } from '../model/clock.ts';
+import { isHeldBack } from '../model/depends-on.ts';
 import { newId } from '../model/ids.ts';
 import { serviceSpecId, type Node, type Service, type Task } from '../model/objects.ts';
 import type { ServiceSpec } from '../model/specs.ts';
@@ -20,18 +21,30 @@ export type Maker = { readonly clock: Clock; readonly random: Random };
 
 /** One place of a service, with the tasks that were ever there as far as history goes. */
 export interface Slot {
-  /** The task that is wanted here or, if none is, the last one. */
+  /** The newest task that is wanted here or, if none is, the last one. */
   current: Task;
+  /** Start-first: the wanted task that stays until `current` has arrived (handover.ts). */
+  outgoing?: Task;
   tasks: readonly Task[];
 }
 
-/** True while the task is meant to run, now or after a delay. */
+/** True while the task is meant to run, now or after a delay; for a job's task, also once it has completed. */
 export function isWanted(task: Task): boolean {
-  return task.desiredState <= TaskState.RUNNING;
+  return task.desiredState <= TaskState.COMPLETE;
+}
+
+/** What is asked of a task once it may start: to run on, or, of a job's, to run to its end. */
+export function startedState({ jobIteration }: Pick<Task, 'jobIteration'>): TaskState {
+  return jobIteration === undefined ? TaskState.RUNNING : TaskState.COMPLETE;
 }
 
 export function isRunning(task: Task): boolean {
   return isWanted(task) && task.status.state === TaskState.RUNNING;
+}
+
+/** True once a wanted task serves: it runs and, if it has a readiness probe, that has passed. */
+export function hasArrived(task: Task): boolean {
+  return isRunning(task) && task.status.ready !== false;
 }
 
 /** True once nothing of the task can run: it ended, or no agent ever heard of it and none will. */
@@ -54,14 +67,22 @@ export function slotOf(tasks: readonly Task[]): Slot | undefined {
   const holding = tasks.filter((task) => task.desiredState < TaskState.REMOVE);
   const wanted = holding.filter(isWanted);
   const current = newest(wanted.length > 0 ? wanted : holding);
-  return current && { current, tasks: holding };
+  if (current === undefined) return undefined;
+  const outgoing = wanted.find((task) => task.id === current.replaces);
+  return { current, ...(outgoing === undefined ? {} : { outgoing }), tasks: holding };
 }
 
-function newest(tasks: readonly Task[]): Task | undefined {
+/** The task that was made last. */
+export function newest(tasks: readonly Task[]): Task | undefined {
   let last: Task | undefined;
   // Two tasks of one slot are never made in one transaction.
   for (const task of tasks) if (last === undefined || task.meta.version > last.meta.version) last = task;
   return last;
+}
+
+/** The task that a slot has to show for now: until its successor has arrived, the outgoing one. */
+export function standing({ current, outgoing }: Slot): Task {
+  return outgoing ?? current;
 }
 
 /** The slots that the tasks of one service hold. What tells slots apart is the number, or the node of a global service. */
@@ -79,29 +100,33 @@ export function specOf(view: View, task: Task, service: Service): ServiceSpec {
   return view.serviceSpecs.get(serviceSpecId(task.serviceId, task.specVersion))?.spec ?? service.spec;
 }
 
-/** Makes a task of the service's present spec: for a slot number, or for the node of a global service. */
+/** Makes a task of the service's present spec: for a slot number, or for the node of a global service. `startAfter` holds it. Returns its id. */
 export function createTask(
   tx: Transaction,
   service: Service,
-  place: { slot: number } | { nodeId: string },
+  place: { slot?: number; nodeId?: string },
   maker: Maker,
-  hold?: { startAfter: string; startAfterTask?: string },
-): void {
+  more: Pick<Task, 'startAfter' | 'startAfterTask' | 'replaces' | 'rollout' | 'quickFailures'> = {},
+): string {
+  const id = newId(maker.random);
   const now = timestamp(maker.clock.now());
+  const run = service.jobStatus === undefined ? {} : { jobIteration: service.jobStatus.iteration };
   tx.tasks.create({
-    id: newId(maker.random),
+    id,
     environment: service.environment,
     meta: { version: tx.index, createdAt: now, updatedAt: now },
     serviceId: service.id,
     serviceName: service.spec.Name,
     specVersion: service.specVersion,
-    slot: 'slot' in place ? place.slot : 0,
-    nodeId: 'nodeId' in place ? place.nodeId : '',
-    desiredState: hold === undefined ? TaskState.RUNNING : TaskState.READY,
+    slot: place.slot ?? 0,
+    nodeId: place.nodeId ?? '',
+    ...run,
+    desiredState: more.startAfter === undefined && !isHeldBack(service) ? startedState(run) : TaskState.READY,
     status: { timestamp: now, state: TaskState.NEW, message: 'created' },
     networks: [],
-    ...hold,
+    ...more,
   });
+  return id;
 }
 
 /**
@@ -118,25 +143,83 @@ export function endTask(
   const now = timestamp(maker.clock.now());
   const status =
     task.status.state < TaskState.ASSIGNED
-      ? { timestamp: now, state: TaskState.SHUTDOWN, message: 'ended before it had a node' }
+      ? { ...task.status, timestamp: now, state: TaskState.SHUTDOWN, message: 'ended before it had a node' }
       : task.status;
   tx.tasks.update({ ...task, desiredState, status, meta: { ...task.meta, updatedAt: now } });
 }
 
+/** How the next task of a slot comes. */
+export interface Replacement {
+  /** It starts no earlier. Default 0. */
+  delayMs?: number;
+  /** What serves in the slot stays until the new task has arrived. If nothing does, this says nothing. */
+  startFirst?: boolean;
+  /** Id of the rollout that puts it there. */
+  rollout?: number;
+  /** Where it is to run, if the scheduler is not to choose. */
+  nodeId?: string;
+  /** How many tasks of the slot have failed quickly before it. */
+  quickFailures?: number;
+}
+
 /**
- * Puts a new task of the service's present spec in the place of `old`, which is asked to end. The new one starts after
- * `delayMs`, and not before what runs in the slot has stopped (see starter.ts for the bounds of that).
+ * Puts a new task of the service's present spec in a slot. What was wanted there is asked to end, but for what stays
+ * until the new one has arrived (start-first). Otherwise the new one does not start before what runs in the slot has
+ * stopped (see starter.ts for the bounds of that). Returns the new task's id.
  */
-export function replaceTask(tx: Transaction, service: Service, old: Task, delayMs: number, maker: Maker): void {
-  endTask(tx, old, TaskState.SHUTDOWN, maker);
-  // A task that was never let start has nothing to stop, but what it waited for may still run.
-  const predecessorId = old.desiredState === TaskState.READY ? old.startAfterTask : old.id;
-  const predecessor = predecessorId === undefined ? undefined : tx.tasks.get(predecessorId);
-  const waits = predecessor !== undefined && hasToStop(tx, predecessor);
-  const place = old.slot === 0 ? { nodeId: old.nodeId } : { slot: old.slot };
+export function replaceTask(tx: Transaction, service: Service, slot: Slot, how: Replacement, maker: Maker): string {
+  const { delayMs = 0, startFirst = false, nodeId = '', quickFailures = 0 } = how;
+  const { current } = slot;
+  const stays = startFirst ? serving(tx, slot) : undefined;
+  for (const task of [current, slot.outgoing])
+    if (task !== undefined && task !== stays) endTask(tx, task, TaskState.SHUTDOWN, maker);
+  const predecessor = stays === undefined ? predecessorOf(tx, slot) : undefined;
   const startAfter = timestamp(maker.clock.now() + delayMs);
-  const hold = waits ? { startAfter, startAfterTask: predecessor.id } : delayMs > 0 ? { startAfter } : undefined;
-  createTask(tx, service, place, maker, hold);
+  return createTask(
+    tx,
+    service,
+    current.slot === 0 ? { nodeId: current.nodeId } : { slot: current.slot, nodeId },
+    maker,
+    {
+      ...(predecessor === undefined ? {} : { startAfter, startAfterTask: predecessor.id }),
+      ...(delayMs > 0 ? { startAfter } : {}),
+      ...(stays === undefined ? {} : { replaces: stays.id }),
+      // What another version did says nothing about this one.
+      ...(quickFailures > 0 && current.specVersion === service.specVersion ? { quickFailures } : {}),
+      ...markOf(service, current, how.rollout),
+    },
+  );
+}
+
+/**
+ * Moves the task of a slot to whatever node the scheduler finds for it now, start-first: what serves goes when the new
+ * one has arrived, and stays if that never comes to pass. For drains, the enforcer, and whoever rebalances.
+ */
+export function moveTask(tx: Transaction, service: Service, slot: Slot, maker: Maker): void {
+  replaceTask(tx, service, slot, { startFirst: true }, maker);
+}
+
+/** The task of a slot that runs on a node that has not been lost: the outgoing one, if there is one. */
+function serving(view: View, { current, outgoing }: Slot): Task | undefined {
+  return [outgoing, current].find(
+    (task) => task !== undefined && isRunning(task) && !isLost(view.nodes.get(task.nodeId)),
+  );
+}
+
+/** What has to stop before the next task of the slot may start. */
+function predecessorOf(view: View, { current, outgoing }: Slot): Task | undefined {
+  // A task that was never let start has nothing to stop, but what it waited for may still run.
+  const lastId = outgoing?.id ?? (current.desiredState === TaskState.READY ? current.startAfterTask : current.id);
+  const last = lastId === undefined ? undefined : view.tasks.get(lastId);
+  return last !== undefined && hasToStop(view, last) ? last : undefined;
+}
+
+/** A task that has to leave before it has arrived hands its place in the rollout on to the next. */
+function markOf(service: Service, current: Task, rollout: number | undefined): Pick<Task, 'rollout'> {
+  if (rollout !== undefined) return { rollout: { id: rollout } };
+  const { rollout: mark, specVersion } = current;
+  const onItsWay = mark !== undefined && mark.arrivedAt === undefined && mark.failedAt === undefined;
+  return onItsWay && !isOver(current) && specVersion === service.specVersion ? { rollout: { id: mark.id } } : {};
 }
 
 /** True while something of the task may run on a node that would tell us of its end. */

@@ -8,6 +8,7 @@ import { silentLog, timestamp, type Random } from '../model/clock.ts';
 import {
   CLUSTER_ROW,
   DEFAULT_ENVIRONMENT,
+  isJob,
   serviceSpecId,
   type Cluster,
   type Node,
@@ -24,6 +25,8 @@ import { isWanted, type ControlDeps } from './tasks.ts';
 
 /** A container of this image dies as it starts. */
 export const BAD_IMAGE = 'bad';
+/** Of the containers of this image about one in three does so. */
+export const FLAKY_IMAGE = 'flaky';
 /** No node can get this image. */
 export const MISSING_IMAGE = 'missing';
 /** A container of this image ends well as soon as it has run. */
@@ -122,7 +125,7 @@ export class World {
     return this.store.update((tx) => tx.nodes.remove(id));
   }
 
-  createService(id: string, mode: number | 'global', template: TaskSpec = {}): Promise<void> {
+  createService(id: string, mode: number | 'global' | ServiceMode, template: TaskSpec = {}): Promise<void> {
     return this.store.update((tx) => {
       const service = serviceOf(id, mode, template, tx.index);
       tx.services.create(service);
@@ -140,6 +143,7 @@ export class World {
         specVersion: tx.index,
         previousSpec: old.spec,
         previousSpecVersion: old.specVersion,
+        ...(old.jobStatus && { jobStatus: { ...old.jobStatus, iteration: old.jobStatus.iteration + 1 } }),
       };
       tx.services.update(service);
       putVersion(tx, service);
@@ -162,6 +166,13 @@ export class World {
   failTask(id: string): Promise<void> {
     return this.store.update((tx) => {
       report(tx, tx.tasks.get(id)!, TaskState.FAILED, this.clock.now());
+    });
+  }
+
+  /** The task's container ends well. */
+  completeTask(id: string): Promise<void> {
+    return this.store.update((tx) => {
+      report(tx, tx.tasks.get(id)!, TaskState.COMPLETE, this.clock.now());
     });
   }
 
@@ -239,14 +250,16 @@ function nodeOf(id: string, Labels: Record<string, string>, now: string): Node {
   };
 }
 
-function serviceOf(id: string, mode: number | 'global', template: TaskSpec, version: number): Service {
-  const Mode: ServiceMode = mode === 'global' ? { Global: {} } : { Replicated: { Replicas: mode } };
+function serviceOf(id: string, mode: number | 'global' | ServiceMode, template: TaskSpec, version: number): Service {
+  const Mode =
+    typeof mode === 'number' ? { Replicated: { Replicas: mode } } : mode === 'global' ? { Global: {} } : mode;
   return {
     id,
     environment: DEFAULT_ENVIRONMENT,
     meta: { version, createdAt: '', updatedAt: '' },
     spec: { Name: id, Labels: {}, Mode, TaskTemplate: { ContainerSpec: { Image: 'v1' }, ...template } },
     specVersion: version,
+    ...(isJob({ spec: { Mode } as ServiceSpec }) ? { jobStatus: { iteration: 0, lastExecution: '' } } : {}),
   };
 }
 
@@ -265,13 +278,14 @@ function advance(tx: Transaction, task: Task, nowMs: number): boolean {
   }
   if (tx.nodes.get(task.nodeId)?.status.state !== 'ready') return false;
   const image = spec.ContainerSpec?.Image;
-  if (task.desiredState > TaskState.RUNNING) {
+  if (task.desiredState > TaskState.COMPLETE) {
     // The loops' last write to the task was the request to end.
     const stops = image !== SLOW_IMAGE || nowMs >= Date.parse(task.meta.updatedAt) + STOP_MS;
     return stops && report(tx, task, TaskState.SHUTDOWN, nowMs);
   }
   if (state === TaskState.PREPARING && image === MISSING_IMAGE) return report(tx, task, TaskState.REJECTED, nowMs);
-  if (state === TaskState.STARTING && image === BAD_IMAGE) return report(tx, task, TaskState.FAILED, nowMs);
+  const flaky = image === FLAKY_IMAGE && task.id.charCodeAt(0) % 3 === 0;
+  if (state === TaskState.STARTING && (image === BAD_IMAGE || flaky)) return report(tx, task, TaskState.FAILED, nowMs);
   if (state === TaskState.RUNNING && image === SHORT_IMAGE) return report(tx, task, TaskState.COMPLETE, nowMs);
   const next = NEXT_STATE[state];
   if (next === undefined || (state === TaskState.READY && task.desiredState < TaskState.RUNNING)) return false;
@@ -280,14 +294,16 @@ function advance(tx: Transaction, task: Task, nowMs: number): boolean {
 
 function placeFor(tx: Transaction, task: Task, spec: TaskSpec): string | undefined {
   const fit = [...tx.nodes.all()].filter((node) => demandOn(node, spec.Placement) === 'run');
-  if (task.slot === 0) return fit.find((node) => node.id === task.nodeId)?.id;
+  if (task.nodeId !== '') return fit.find((node) => node.id === task.nodeId)?.id;
   const load = (node: Node) =>
     tx.tasks.by('node', node.id).filter((other) => other.desiredState <= TaskState.RUNNING).length;
   return fit.sort((a, b) => load(a) - load(b))[0]?.id;
 }
 
 function report(tx: Transaction, task: Task, state: TaskState, nowMs: number): true {
-  tx.tasks.update({ ...task, status: { ...task.status, state, timestamp: timestamp(nowMs) } });
+  const now = timestamp(nowMs);
+  const since = state === TaskState.RUNNING ? { runningSince: now } : {};
+  tx.tasks.update({ ...task, status: { ...task.status, state, timestamp: now, ...since } });
   return true;
 }
 

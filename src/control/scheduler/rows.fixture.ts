@@ -4,6 +4,7 @@ import {
   DEFAULT_ENVIRONMENT,
   serviceSpecId,
   type Cluster,
+  type ContainerAttachment,
   type Network,
   type Node,
   type NodeDescription,
@@ -95,6 +96,15 @@ export function taskRow(
     networks: [],
     ...rest,
   };
+}
+
+export function attachmentRow(
+  id: string,
+  networkId: string,
+  nodeId: string,
+  changes: Partial<ContainerAttachment> = {},
+): ContainerAttachment {
+  return { id, environment: DEFAULT_ENVIRONMENT, networkId, nodeId, createdAt: '', aliases: [], ...changes };
 }
 
 export function networkRow(id: string, changes: Partial<NetworkSpec> = {}): Network {
