@@ -10,6 +10,7 @@ import { FakeClock, settle } from '../sim/fake-clock.ts';
 import { Agent } from './agent.ts';
 import { AgentMemory } from './memory.ts';
 import type { NodeNetworkPort, RunningTask } from './ports.ts';
+import { RecordingFiles } from './task-files.fixture.ts';
 
 const NODE = 'node1';
 
@@ -18,6 +19,8 @@ class RecordingNetwork implements NodeNetworkPort {
   /** Networks that are not ready, with the reason. */
   readonly broken = new Map<string, string>();
   attachError: string | undefined;
+  /** Connections that every task serves. */
+  open = 0;
 
   replace(all: readonly AssignmentChange[]): void {
     this.calls.push(`replace ${all.length}`);
@@ -40,6 +43,10 @@ class RecordingNetwork implements NodeNetworkPort {
   async detach(taskId: string): Promise<void> {
     this.calls.push(`detach ${taskId}`);
   }
+  async connections(pid: number): Promise<number> {
+    this.calls.push(`connections ${pid}`);
+    return this.open;
+  }
   engineRestarted(): void {
     this.calls.push('engineRestarted');
   }
@@ -52,6 +59,7 @@ let clock: FakeClock;
 let engine: MemoryEngine;
 let network: RecordingNetwork;
 let memory: AgentMemory;
+let files: RecordingFiles;
 let behaviours: Map<string, Behaviour>;
 let reports: TaskStatusReport[];
 let managerTakes: boolean;
@@ -63,6 +71,7 @@ beforeEach(() => {
   engine = new MemoryEngine({ clock, behaviour: ({ image }) => behaviours.get(image) ?? {} });
   network = new RecordingNetwork();
   memory = AgentMemory.open(':memory:', silentLog);
+  files = new RecordingFiles();
   reports = [];
   managerTakes = true;
 });
@@ -78,6 +87,7 @@ async function started(bootId = 'boot1'): Promise<Agent> {
     engine,
     network,
     memory,
+    files,
     bootId,
     clock,
     random: () => 0.5,
@@ -197,11 +207,15 @@ describe('a task', () => {
     await clock.advance(5_000);
     await settle(20);
     expect(last('t1')?.state).toBe(TaskState.RUNNING);
-    engine.setHealth(engine.containerOf('t1').containerId, 'unhealthy');
+    const runningSince = last('t1')?.runningSince;
+    expect(runningSince).toBe(last('t1')?.timestamp);
+    await clock.advance(1_000);
+    engine.setHealth(engine.containerOf('t1').containerId, 'unhealthy', 'connecting …\nconnection refused\n');
     await settle(20);
     expect(last('t1')).toMatchObject({
       state: TaskState.FAILED,
-      error: expect.stringContaining('unhealthy container'),
+      error: expect.stringContaining('unhealthy container: connection refused'),
+      runningSince,
     });
     expect(engine.containerOf('t1').state).toBe('exited');
   });

@@ -9,25 +9,35 @@ import type { ContainerSummary, Engine } from '../engine/engine.ts';
 import type { AssignmentChange, TaskAssignment } from '../model/assignments.ts';
 import type { Clock, Log, Random, Timer } from '../model/clock.ts';
 import type { TaskStatus } from '../model/objects.ts';
-import { TaskState } from '../model/states.ts';
+import { isTerminal, TaskState } from '../model/states.ts';
+import type { Attachments } from './attachments.ts';
 import { EngineWatch } from './engine-watch.ts';
 import type { AgentMemory } from './memory.ts';
+import { askReadiness, type AskReadiness } from './probe.ts';
+import { Payloads } from './payloads.ts';
 import type { HostDescription, Managers, NodeNetworkPort, ReportStatus } from './ports.ts';
 import { Reporter } from './reporter.ts';
 import { TaskController } from './task-controller.ts';
 import type { ControllerDeps } from './task-controller.ts';
+import type { TaskFiles } from './task-files.ts';
 
 export interface AgentDeps {
   nodeId: string;
   engine: Engine;
   network: NodeNetworkPort;
+  /** Who else lives by the facts, in the same order as the network, and after it. */
+  attachments?: Pick<Attachments, 'replace' | 'apply'>;
   memory: AgentMemory;
+  /** Where tasks find their secrets and configs. */
+  files: TaskFiles;
   /** Of `readBootId()`: tells a restart of the daemon from one of the host. */
   bootId: string;
   clock: Clock;
   random: Random;
   log: Log;
   report: ReportStatus;
+  /** For tests and the simulator: how a task's readiness is asked. */
+  askReadiness?: AskReadiness;
   /** How long after its start the agent waits for a manager before it counts them as away. */
   managersWithinMs?: number;
 }
@@ -41,6 +51,7 @@ export class Agent {
   readonly #watch: EngineWatch;
   readonly #reporter: Reporter;
   readonly #controllerDeps: ControllerDeps;
+  readonly #payloads: Payloads;
   /** All tasks assigned here, by id. */
   readonly #tasks = new Map<string, TaskAssignment>();
   /** One for each of those once the engine has answered, and for those that are on their way out. */
@@ -61,6 +72,7 @@ export class Agent {
     const { nodeId, engine, network, clock, random } = deps;
     this.#deps = deps;
     this.#log = deps.log.child({ room: 'agent' });
+    this.#payloads = new Payloads({ files: deps.files, log: this.#log });
     this.#reporter = new Reporter({ report: deps.report, log: this.#log });
     this.#watch = new EngineWatch({
       engine,
@@ -80,13 +92,15 @@ export class Agent {
       node: () => this.#node(),
       isIngress: (networkId) => this.#ingress.has(networkId),
       managers: () => this.#managers,
+      files: (task) => this.#payloads.filesOf(task, this.#node(), this.#managers === 'there'),
+      askReadiness: deps.askReadiness ?? askReadiness,
       onStatus: (taskId, status) => this.#onStatus(taskId, status),
     };
   }
 
   /** Takes up what it remembers; containers are looked at as soon as the engine answers. */
   start(): void {
-    const { memory, network, bootId, clock, managersWithinMs = MANAGERS_WITHIN_MS } = this.#deps;
+    const { memory, network, attachments, bootId, clock, managersWithinMs = MANAGERS_WITHIN_MS } = this.#deps;
     const { facts, statuses, bootId: lastBootId } = memory.load();
     this.#afterReboot = lastBootId !== undefined && lastBootId !== bootId;
     this.#remembered = statuses;
@@ -94,6 +108,8 @@ export class Agent {
     // Only if it was told all: rules made from less would cut off what runs.
     if (facts !== undefined) {
       network.replace(facts);
+      attachments?.replace(facts);
+      this.#payloads.replace(facts);
       for (const fact of facts) this.#take(fact);
     }
     this.#watch.start();
@@ -113,6 +129,8 @@ export class Agent {
     const { memory, network } = this.#deps;
     this.#remember(() => memory.replace(facts));
     network.replace(facts);
+    this.#deps.attachments?.replace(facts);
+    this.#payloads.replace(facts);
     this.#ingress.clear();
     const told = new Set(facts.filter(({ kind }) => kind === 'task').map(({ key }) => key));
     for (const fact of facts) this.#take(fact);
@@ -126,6 +144,8 @@ export class Agent {
   apply(changes: readonly AssignmentChange[]): void {
     this.#remember(() => this.#deps.memory.apply(changes));
     this.#deps.network.apply(changes);
+    this.#deps.attachments?.apply(changes);
+    this.#payloads.apply(changes);
     for (const change of changes) this.#take(change);
   }
 
@@ -194,10 +214,12 @@ export class Agent {
 
   #onStatus(taskId: string, status: TaskStatus): void {
     this.#remember(() => this.#deps.memory.saveStatus(taskId, status));
+    if (isTerminal(status.state)) this.#payloads.release(taskId);
     if (this.#tasks.has(taskId)) this.#reporter.add(taskId, status);
   }
 
   #forget(taskId: string): void {
+    this.#payloads.release(taskId);
     this.#remember(() => this.#deps.memory.forgetStatus(taskId));
     this.#remembered.delete(taskId);
     this.#found?.delete(taskId);
@@ -215,7 +237,8 @@ export class Agent {
   /** What a manager does not know, perhaps because the last session ended before it had stored it. */
   #reportDifferences(): void {
     for (const [taskId, { task, status }] of this.#controllers) {
-      const same = task.status.state === status.state && task.status.timestamp === status.timestamp;
+      const { state, timestamp, error } = task.status;
+      const same = state === status.state && timestamp === status.timestamp && error === status.error;
       if (!same && status.state >= TaskState.ACCEPTED && this.#tasks.has(taskId)) this.#reporter.add(taskId, status);
     }
   }
@@ -269,7 +292,14 @@ export class Agent {
     }
     // Without a manager's word, what is not known may just have been forgotten.
     if (this.#managers !== 'there') return;
+    this.#payloads.keepOnly(this.#withFiles(containers));
     for (const container of containers) if (!this.#controllers.has(container.taskId)) void this.#removeStray(container);
+  }
+
+  /** Tasks whose files may be in use: those that have not ended, and any whose container runs, known or not. */
+  #withFiles(containers: readonly ContainerSummary[]): Set<string> {
+    const alive = [...this.#controllers].filter(([, { status }]) => !isTerminal(status.state)).map(([id]) => id);
+    return new Set([...alive, ...containers.filter(({ state }) => state === 'running').map(({ taskId }) => taskId)]);
   }
 
   /** A container of this node whose task no manager knows: left by a crash, or by an agent that lost its memory. */

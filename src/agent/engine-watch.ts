@@ -10,15 +10,15 @@ const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 3_000;
 
 export interface EngineWatchDeps {
-  engine: Engine;
+  engine: Pick<Engine, 'watch'>;
   nodeId: string;
   clock: Clock;
   random: Random;
   log: Log;
   /** The engine answers; `again`: it did so before and was away since. A rejection counts as away. */
   onUp: (again: boolean) => Promise<void>;
-  /** Something happened to this task's container. */
-  onHint: (taskId: string) => void;
+  /** Something happened to what is watched: by default, to this task's container. */
+  onHint: (id: string) => void;
 }
 
 export class EngineWatch {

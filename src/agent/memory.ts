@@ -1,7 +1,8 @@
 /**
  * What the agent must still know after a restart: its last assignments and the last status of each task
  * (decisions-and-traps.md 10), in one SQLite file. Promises: consistent after a crash of the process or the host; what
- * the last moments before a power cut wrote may be missing, because a manager or the engine knows it as well. It is
+ * the last moments before a power cut wrote may be missing, because a manager or the engine knows it as well; no secret
+ * is ever in it. It is
  * a memory, not a truth: a file that is damaged or of another format is set aside, and the manager tells everything again.
  */
 import { existsSync, renameSync, rmSync } from 'node:fs';
@@ -96,7 +97,7 @@ export class AgentMemory {
   replace(facts: readonly AssignmentChange[]): void {
     this.#transaction(() => {
       this.#database.exec('DELETE FROM facts');
-      for (const fact of facts) this.#put.run(fact.kind, fact.key, JSON.stringify(fact));
+      for (const fact of facts) this.#write(fact);
       this.#putSetting.run('complete', 'yes');
     });
   }
@@ -105,9 +106,14 @@ export class AgentMemory {
     this.#transaction(() => {
       for (const change of changes) {
         if (change.value === null) this.#drop.run(change.kind, change.key);
-        else this.#put.run(change.kind, change.key, JSON.stringify(change));
+        else this.#write(change);
       }
     });
+  }
+
+  /** Secrets are not written down: whoever needs one again gets it from a manager. */
+  #write(fact: AssignmentChange): void {
+    if (fact.kind !== 'secret') this.#put.run(fact.kind, fact.key, JSON.stringify(fact));
   }
 
   saveStatus(taskId: string, status: TaskStatus): void {

@@ -1,6 +1,6 @@
 /** What the agent needs of the rooms beside it, in its own words. */
 import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
-import type { NodeDescription } from '../model/objects.ts';
+import type { AttachedContainer, NodeDescription } from '../model/objects.ts';
 
 /** A running task as the network is told of it. */
 export interface RunningTask {
@@ -10,6 +10,8 @@ export interface RunningTask {
   networks: readonly { networkId: string; address: string }[];
   /** True if ports of its service are published through the ingress network. */
   published: boolean;
+  /** For a container that may ask others: our resolver, and the name servers it stands in for. */
+  nameServers?: { gateway: string; instead: readonly string[] };
   /** Asked once its namespace is held: is `pid` the task's even now (decisions-and-traps.md, trap 4)? */
   stillOurs(): Promise<boolean>;
 }
@@ -27,10 +29,28 @@ export interface NodeNetworkPort {
   attach(task: RunningTask): Promise<void>;
   /** The container has stopped. No error if it was not attached. */
   detach(taskId: string): Promise<void>;
+  /** How many connections this task serves, other than with itself. Rejects if the process has ended. */
+  connections(pid: number): Promise<number>;
   /** The engine was away and is back. */
   engineRestarted(): void;
   /** What does not work in full on this node, in words. */
   degraded(): string[];
+}
+
+/** What a node asks of the managers for its single containers in overlays. Rejects with their refusal, or with why none could be asked. */
+export interface AttachmentRegistry {
+  /** An address in the network that `network` (name, id or its beginning) means. May be repeated with the same id. */
+  attach(request: {
+    id: string;
+    environment: string;
+    network: string;
+    wantedAddress?: string;
+    aliases: string[];
+  }): Promise<{ networkId: string; address: string }>;
+  /** What became of containers, by the id of their attachment. */
+  seen(containers: { id: string; container: AttachedContainer }[]): Promise<void>;
+  /** Gives addresses back. No error for what is gone already. */
+  release(ids: string[]): Promise<void>;
 }
 
 /** Resolves when a manager has stored the reports, or later ones of the same tasks; rejects if its session ends first. */

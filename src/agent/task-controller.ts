@@ -4,15 +4,19 @@
  * taken again and fails nothing; stopping the controller leaves the container as it is.
  */
 import { EngineUnreachable } from '../docker/client.ts';
-import type { Attachment, ContainerStatus, ContainerSummary, Engine, TaskPlace } from '../engine/engine.ts';
+import type { Attachment, ContainerStatus, ContainerSummary, Engine, FileMount, TaskPlace } from '../engine/engine.ts';
 import type { TaskAssignment } from '../model/assignments.ts';
 import { timestamp } from '../model/clock.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
 import type { TaskStatus } from '../model/objects.ts';
 import { isTerminal, TaskState } from '../model/states.ts';
+import { probeOf } from '../model/readiness.ts';
 import { backoffMs } from './backoff.ts';
+import { Departure } from './departure.ts';
 import type { Managers, NodeNetworkPort } from './ports.ts';
-import { endingOf, HOST_RESTARTED, UNHEALTHY } from './task-exit.ts';
+import type { AskReadiness } from './probe.ts';
+import { Readiness } from './readiness.ts';
+import { endingOf, HOST_RESTARTED, unhealthyBecause } from './task-exit.ts';
 import { Wakeup } from './wakeup.ts';
 
 export interface ControllerDeps {
@@ -26,6 +30,9 @@ export interface ControllerDeps {
   /** True for the network that published ports come in by. */
   isIngress: (networkId: string) => boolean;
   managers: () => Managers;
+  /** The task's secrets and configs on this host; undefined: something is missing, and a manager may still tell of it. */
+  files: (task: TaskAssignment) => Promise<FileMount[] | undefined>;
+  askReadiness: AskReadiness;
   /** The task has reached this state. */
   onStatus: (taskId: string, status: TaskStatus) => void;
 }
@@ -66,6 +73,9 @@ export class TaskController {
   #afterReboot: boolean;
   /** The process whose namespace has its rules. */
   #attachedPid = 0;
+  /** Of a service that asks for it, while its process runs and is wanted. */
+  #readiness: { of: Readiness; pid: number } | undefined;
+  readonly #departure: Departure;
   #running: Promise<void> | undefined;
 
   constructor(deps: ControllerDeps, start: ControllerStart) {
@@ -76,6 +86,8 @@ export class TaskController {
     this.#containerId = container?.containerId ?? status.container?.id;
     this.#afterReboot = start.afterReboot ?? false;
     this.#log = deps.log.child({ task: task.id, service: task.serviceName });
+    const { clock, network } = deps;
+    this.#departure = new Departure({ clock, log: this.#log, connections: (pid) => network.connections(pid) });
     // It has run, whatever was last written down: go on from there instead of making it again.
     const hasRun = container !== undefined && container.state !== 'created';
     if (hasRun && status.state < TaskState.STARTING) this.#reach(TaskState.STARTING, 'starting');
@@ -134,6 +146,11 @@ export class TaskController {
   }
 
   async #run(): Promise<void> {
+    await this.#untilGone();
+    this.#endProbes();
+  }
+
+  async #untilGone(): Promise<void> {
     let failures = 0;
     while (!this.#halt.signal.aborted) {
       const seen = this.#wakeup.count;
@@ -157,6 +174,7 @@ export class TaskController {
 
   #step(): Promise<Outcome> | Outcome {
     const { state } = this.#status;
+    if (this.#leaving() || isTerminal(state)) this.#endProbes();
     if (this.#leaving()) return this.#leave();
     if (isTerminal(state)) return 'wait';
     if (state < TaskState.ACCEPTED) return this.#reach(TaskState.ACCEPTED, 'accepted');
@@ -175,7 +193,9 @@ export class TaskController {
     const { signal } = this.#unwanted;
     const ensured = engine.ensureImage(image, { registryAuth: pull?.RegistryAuth, signal });
     const [attachments] = await Promise.all([this.#attachments(), ensured]);
-    this.#containerId = await engine.create(this.#task, { node: node(), attachments });
+    const files = await this.#deps.files(this.#task);
+    if (files === undefined) return 'wait';
+    this.#containerId = await engine.create(this.#task, { node: node(), attachments, files });
     this.#fresh = true;
     return this.#reach(TaskState.READY, 'prepared');
   }
@@ -241,6 +261,8 @@ export class TaskController {
       return this.#finish(container, HOST_RESTARTED);
     this.#log.info({}, 'the host was restarted and no manager answers: starting the task again');
     await this.#attachments();
+    // Its tmpfs went with the host: made anew, it stands where the container looks for it.
+    if ((await this.#deps.files(this.#task)) === undefined) return 'wait';
     return this.#startContainer(container.containerId);
   }
 
@@ -248,10 +270,39 @@ export class TaskController {
   async #confirmRunning(container: ContainerStatus): Promise<Outcome> {
     const running = this.#status.state >= TaskState.RUNNING;
     if (this.#attachedPid !== container.pid && !(await this.#attach(container, running))) return 'again';
+    this.#probe(container);
     if (!running && container.health === 'starting') return 'wait';
-    if (!running || this.#status.container?.pid !== container.pid)
-      this.#reach(TaskState.RUNNING, 'started', { container });
+    const { ready, reason } = this.#readiness?.of ?? {};
+    const error = reason === undefined ? undefined : `not ready: ${reason}`;
+    const { container: known, ready: wasReady, error: last } = this.#status;
+    if (!running || known?.pid !== container.pid || ready !== wasReady || error !== last) {
+      const message = ready === false ? 'started, waiting until it is ready' : 'started';
+      this.#reach(TaskState.RUNNING, message, { container, error, ready });
+    }
     return 'wait';
+  }
+
+  /** Asks the process whether it is ready, if its service says how. One that was adopted goes on as what it was. */
+  #probe(container: ContainerStatus): void {
+    const probe = probeOf(this.#task.serviceLabels);
+    if (probe === undefined || this.#readiness?.pid === container.pid) return;
+    this.#endProbes();
+    const { clock, askReadiness: ask, isIngress } = this.#deps;
+    const { networks } = this.#task;
+    const overlay = networks.find(({ networkId }) => !isIngress(networkId)) ?? networks[0];
+    const wasReady = this.#status.container?.pid === container.pid && this.#status.ready === true;
+    const of = new Readiness(
+      { clock, ask, onChange: () => this.poke() },
+      probe,
+      overlay?.address ?? container.address,
+      wasReady,
+    );
+    this.#readiness = { of, pid: container.pid };
+  }
+
+  #endProbes(): void {
+    this.#readiness?.of.stop();
+    this.#readiness = undefined;
   }
 
   /**
@@ -286,7 +337,7 @@ export class TaskController {
 
   async #endUnhealthy(container: ContainerStatus): Promise<Outcome> {
     await this.#deps.engine.stop(container.containerId, this.#halt.signal);
-    return this.#finish((await this.#inspect()) ?? container, UNHEALTHY);
+    return this.#finish((await this.#inspect()) ?? container, unhealthyBecause(container.healthOutput ?? ''));
   }
 
   async #finish(container: ContainerStatus, cause?: string): Promise<Outcome> {
@@ -301,6 +352,7 @@ export class TaskController {
     const { engine } = this.#deps;
     let container = await this.#inspect();
     if (container?.state === 'running') {
+      if (!(await this.#departed(container))) return 'again';
       await engine.stop(container.containerId, this.#halt.signal);
       container = await this.#inspect();
     }
@@ -315,6 +367,19 @@ export class TaskController {
     }
     this.#containerId = undefined;
     return this.#taken ? 'gone' : 'wait';
+  }
+
+  /** Waits until it may get its stop signal; false if something happened meanwhile, so that it is to be looked at again. */
+  async #departed({ pid, health }: ContainerStatus): Promise<boolean> {
+    const serves = this.#status.state === TaskState.RUNNING && this.#task.networks.length > 0;
+    if (!serves || this.#taken || health === 'unhealthy') return true;
+    const seen = this.#wakeup.count;
+    for (;;) {
+      const waitMs = await this.#departure.waitMs(this.#task, pid);
+      if (waitMs === 0) return true;
+      await this.#wakeup.after(seen, this.#deps.clock, waitMs);
+      if (this.#wakeup.count !== seen) return false;
+    }
   }
 
   async #inspect(): Promise<ContainerStatus | undefined> {
@@ -339,21 +404,37 @@ export class TaskController {
     return this.#reach(state, this.#status.message, { container, error: reason });
   }
 
-  #reach(state: TaskState, message: string, seen: { container?: ContainerStatus; error?: string } = {}): Outcome {
-    const { container, error } = seen;
+  #reach(state: TaskState, message: string, seen: Seen = {}): Outcome {
+    const { container, error, ready } = seen;
     const id = this.#containerId;
     const known = container ? containerPart(container) : (this.#status.container ?? (id && { id, pid: 0 }));
+    // Only another reason for the same is no new state.
+    const { timestamp: since, state: last, ready: wasReady, container: before } = this.#status;
+    const isNewProcess = (known && known.pid) !== before?.pid;
+    const isNew = state !== last || ready !== wasReady || isNewProcess;
+    const now = timestamp(this.#deps.clock.now());
+    const isNewRun = state === TaskState.RUNNING && (last !== TaskState.RUNNING || isNewProcess);
+    const runningSince = isNewRun ? now : this.#status.runningSince;
     this.#status = {
-      timestamp: timestamp(this.#deps.clock.now()),
+      timestamp: isNew ? now : since,
       state,
       message,
       ...(error === undefined ? {} : { error }),
       ...(known ? { container: known } : {}),
+      ...(runningSince === undefined ? {} : { runningSince }),
       ...(container !== undefined && container.ports.length > 0 ? { ports: container.ports } : {}),
+      ...(ready === undefined ? {} : { ready }),
     };
     this.#deps.onStatus(this.#task.id, this.#status);
     return 'again';
   }
+}
+
+/** What a state was reached with. */
+interface Seen {
+  container?: ContainerStatus;
+  error?: string;
+  ready?: boolean;
 }
 
 function containerPart(container: ContainerStatus): NonNullable<TaskStatus['container']> {

@@ -1,9 +1,21 @@
 import { expect, test } from 'vitest';
 import type { ContainerStatus } from '../engine/engine.ts';
 import { TaskState } from '../model/states.ts';
-import { endingOf, HOST_RESTARTED, UNHEALTHY } from './task-exit.ts';
+import { endingOf, HOST_RESTARTED, unhealthyBecause } from './task-exit.ts';
 
 const { COMPLETE, FAILED } = TaskState;
+
+const UNHEALTHY = unhealthyBecause('');
+
+test.each<[string, string, string]>([
+  ['nothing said', ' \n', ''],
+  ['one line', 'connection refused', ': connection refused'],
+  ['the last of many', 'trying\r\nno route to host\n\n', ': no route to host'],
+  ['nothing that a terminal would act on', 'a\u001b[31mb\tc', ': a [31mb c'],
+  ['a long one is cut', 'x'.repeat(5000), `: ${'x'.repeat(200)}…`],
+])('unhealthyBecause: %s', (_, output, added) => {
+  expect(unhealthyBecause(output)).toBe(`dockerexec: unhealthy container${added}`);
+});
 
 test.each<[string, Partial<ContainerStatus>, string | undefined, object]>([
   ['success', {}, undefined, { state: COMPLETE }],
@@ -40,6 +52,7 @@ test.each<[string, Partial<ContainerStatus>, string | undefined, object]>([
     oomKilled: false,
     error: '',
     health: 'none',
+    address: '',
     ports: [],
   };
   expect(endingOf({ ...exited, ...seen }, cause)).toEqual(ending);

@@ -107,11 +107,15 @@ export interface ContainerInspect {
     Error: string;
     /** RFC 3339; the year 1 if it never ran. */
     StartedAt: string;
-    Health?: { Status: string };
+    /** The last five checks, the newest last. */
+    Health?: { Status: string; Log?: { Output: string }[] | null };
   };
   /** StopTimeout: seconds; absent if it was created without. */
   Config: { Labels: Record<string, string> | null; StopTimeout?: number };
-  NetworkSettings: { Ports?: Record<string, PortBinding[] | null> | null };
+  NetworkSettings: {
+    Ports?: Record<string, PortBinding[] | null> | null;
+    Networks?: Record<string, { IPAddress?: string } | null> | null;
+  };
 }
 
 export interface ContainerListItem {

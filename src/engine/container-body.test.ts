@@ -134,6 +134,21 @@ test.each<[string, Partial<ContainerSpec>, object]>([
   expect(hostConfig(spec)).toMatchObject(expected);
 });
 
+test('files of the host come after the mounts of the spec, one by one and for reading only', () => {
+  const files = [{ source: '/host/tasks/tid/0', target: '/run/secrets/db' }];
+  const asked = made({ Mounts: [{ Type: 'tmpfs', Target: '/run' }] });
+  expect(createPlan(asked, { ...place(), files }, '1.41').body.HostConfig.Mounts).toMatchObject([
+    { Type: 'tmpfs', Target: '/run' },
+    {
+      Type: 'bind',
+      Source: '/host/tasks/tid/0',
+      Target: '/run/secrets/db',
+      ReadOnly: true,
+      BindOptions: { Propagation: 'rprivate' },
+    },
+  ]);
+});
+
 test('limits, reservations and the log driver come from the task', () => {
   const spec: TaskSpec = {
     ContainerSpec: { Image: 'app' },
@@ -215,8 +230,6 @@ describe('networks', () => {
 });
 
 test.each<[RegExp, Partial<ContainerSpec>, TaskSpec['Resources']?]>([
-  [/secrets are not supported yet/, { Secrets: [{ SecretID: 'a', SecretName: 'b' }] }],
-  [/configs are not supported yet/, { Configs: [{ ConfigID: 'a', ConfigName: 'b' }] }],
   [/mounts of type cluster/, { Mounts: [{ Type: 'cluster', Target: '/x' }] }],
   [/tmpfs-options needs/, { Mounts: [{ Type: 'tmpfs', Target: '/x', TmpfsOptions: { Options: [['noexec']] } }] }],
   [

@@ -11,7 +11,7 @@ import type { ContainerSpec, HealthConfig } from '../model/specs.ts';
 import type { Attachment, TaskPlace } from './engine.ts';
 import { taskLabels } from './labels.ts';
 import { limitsBody, resourceEnvironment } from './limits.ts';
-import { mountBody } from './mount-body.ts';
+import { fileBody, mountBody } from './mount-body.ts';
 import { securityOptions } from './privileges.ts';
 import { templateFor } from './template.ts';
 import type { Expand } from './template.ts';
@@ -42,8 +42,6 @@ const NODE_LOCAL_NETWORKS = new Set(['host', 'none', 'bridge']);
 export function createPlan(task: TaskAssignment, place: TaskPlace, apiVersion: string): CreatePlan {
   const spec = task.spec.ContainerSpec;
   if (spec === undefined) throw new UnsupportedTask(`runtime ${task.spec.Runtime ?? 'unknown'} is not supported`);
-  if (spec.Secrets?.length) throw new UnsupportedTask('secrets are not supported yet');
-  if (spec.Configs?.length) throw new UnsupportedTask('configs are not supported yet');
   const expand = templateFor(task, place.node);
   const endpointMacs = compareVersions(apiVersion, API_WITH_ENDPOINT_MACS) >= 0;
   // The engine takes the default route from the network whose name comes first, so that one is the first here too.
@@ -65,7 +63,10 @@ export function createPlan(task: TaskAssignment, place: TaskPlace, apiVersion: s
     OpenStdin: spec.OpenStdin,
     Healthcheck: healthcheck(spec.Healthcheck, endpointMacs),
     ExposedPorts: Object.fromEntries(task.hostPorts.map((port) => [`${port.targetPort}/${port.protocol}`, {}])),
-    HostConfig: { ...hostConfig(task, spec, attachments, expand, apiVersion), NetworkMode: networks.mode },
+    HostConfig: {
+      ...hostConfig(task, spec, { ...place, attachments }, expand, apiVersion),
+      NetworkMode: networks.mode,
+    },
     ...networks.fields,
   };
   return { name: taskName(task), body, connects: networks.connects };
@@ -86,14 +87,14 @@ export function graceSeconds(spec: ContainerSpec): number {
 function hostConfig(
   task: TaskAssignment,
   spec: ContainerSpec,
-  attachments: Attachment[],
+  { attachments, files = [] }: TaskPlace,
   expand: Expand,
   apiVersion: string,
 ): HostConfigBody {
   const log = task.spec.LogDriver;
   return {
     RestartPolicy: { Name: 'no' },
-    Mounts: spec.Mounts?.map((mount) => mountBody(mount, expand, apiVersion)),
+    Mounts: [...(spec.Mounts ?? []).map((mount) => mountBody(mount, expand, apiVersion)), ...files.map(fileBody)],
     PortBindings: portBindings(task),
     ...limitsBody(task.spec.Resources),
     // An isolation that is not the engine's it refuses in its own words.

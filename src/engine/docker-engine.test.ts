@@ -28,7 +28,11 @@ const SPECS: Record<Kind, Partial<ContainerSpec>> = {
   'exits 3': { Args: ['sh', '-c', 'exit 3'] },
   'ignores the stop signal': { Args: ['sleep', '1000'], StopGracePeriod: 1e9 },
   'turns healthy': { Args: ['sleep', '1000'], Init: true, Healthcheck: { Test: ['CMD', 'true'], ...check } },
-  'turns unhealthy': { Args: ['sleep', '1000'], Init: true, Healthcheck: { Test: ['CMD', 'false'], ...check } },
+  'turns unhealthy': {
+    Args: ['sleep', '1000'],
+    Init: true,
+    Healthcheck: { Test: ['CMD-SHELL', 'echo no answer; exit 1'], ...check },
+  },
   'cannot start': { Command: ['/nope'] },
 };
 const container = (kind: Kind): ContainerSpec => ({ Image: TEST_IMAGE, ...SPECS[kind] });

@@ -211,6 +211,7 @@ export function describeEngine(info: SystemInfo): EngineDescription {
 
 export function containerStatus(found: ContainerInspect): ContainerStatus {
   const { State: state } = found;
+  const healthOutput = state.Health?.Log?.at(-1)?.Output;
   return {
     containerId: found.Id,
     taskId: found.Config.Labels?.[TASK_ID_LABEL] ?? '',
@@ -220,6 +221,8 @@ export function containerStatus(found: ContainerInspect): ContainerStatus {
     oomKilled: state.OOMKilled,
     error: state.Error,
     health: healthOf(state.Health?.Status),
+    ...(healthOutput === undefined || healthOutput === '' ? {} : { healthOutput }),
+    address: addressOf(found.NetworkSettings.Networks ?? {}),
     ports: boundPorts(found.NetworkSettings.Ports ?? {}),
   };
 }
@@ -231,6 +234,11 @@ function containerState(status: string): ContainerState {
 
 function healthOf(status: string | undefined): Health {
   return status === 'starting' || status === 'healthy' || status === 'unhealthy' ? status : 'none';
+}
+
+function addressOf(networks: Record<string, { IPAddress?: string } | null>): string {
+  if ('host' in networks) return '127.0.0.1';
+  return Object.values(networks).find((network) => network?.IPAddress)?.IPAddress ?? '';
 }
 
 const PROTOCOLS: readonly Protocol[] = ['tcp', 'udp', 'sctp'];

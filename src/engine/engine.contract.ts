@@ -160,6 +160,7 @@ export function describeEngineContract(name: string, harness: () => Harness): vo
         await engine.start(containerId);
         const status = await until(containerId, hints, (seen) => seen?.health !== 'starting');
         expect(status).toMatchObject({ state: 'running', health });
+        expect(status?.healthOutput?.trim()).toBe(health === 'unhealthy' ? 'no answer' : undefined);
       }
     });
 

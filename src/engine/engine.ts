@@ -20,11 +20,19 @@ export interface Attachment {
   gateway: string;
 }
 
+/** A file of this host that the task is to find at a path of its own, and cannot change. */
+export interface FileMount {
+  source: string;
+  target: string;
+}
+
 /** What a task is made of besides its assignment. */
 export interface TaskPlace {
   /** This node as templates show it. */
   node: { id: string; hostname: string; platform: { os: string; architecture: string } };
   attachments: Attachment[];
+  /** Its secrets and configs. */
+  files?: readonly FileMount[];
 }
 
 export interface PullOptions {
@@ -54,6 +62,10 @@ export interface ContainerStatus extends ContainerSummary {
   /** What the engine says went wrong; '' if nothing. */
   error: string;
   health: Health;
+  /** What its health check printed last; absent if it printed nothing. */
+  healthOutput?: string;
+  /** Where this host reaches it, plain IPv4: 127.0.0.1 if it shares the host's network, '' if it has none. */
+  address: string;
   /** Host-mode ports that are bound now. */
   ports: EndpointPort[];
 }

@@ -9,7 +9,7 @@ const BEHAVIOURS: Record<Kind, Behaviour> = {
   'exits 3': { exitAfterMs: 0, exitCode: 3 },
   'ignores the stop signal': { stopMs: 0 },
   'turns healthy': { healthAfterMs: 0 },
-  'turns unhealthy': { healthAfterMs: 0, health: 'unhealthy' },
+  'turns unhealthy': { healthAfterMs: 0, health: 'unhealthy', healthOutput: 'no answer' },
   'cannot start': { startError: 'exec: "nope": executable file not found in $PATH' },
 };
 

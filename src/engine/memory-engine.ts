@@ -32,6 +32,7 @@ export interface Behaviour {
   healthAfterMs?: number;
   /** … namely this; default healthy. */
   health?: Health;
+  healthOutput?: string;
   /** Needs so long to follow its stop signal. */
   stopMs?: number;
 }
@@ -45,11 +46,14 @@ export interface MemoryContainer {
   pid: number;
   exitCode: number;
   health: Health;
+  healthOutput: string;
   /** How often it was started. */
   starts: number;
 }
 
 const API_VERSION = '1.41';
+/** On the engine's own bridge; nothing listens there. */
+const ADDRESS = '172.17.0.2';
 const STOPPED_BY_TERM = 143;
 const STOPPED_BY_KILL = 137;
 /** The engine's exit code for a command that is not there. */
@@ -101,10 +105,10 @@ export class MemoryEngine implements Engine {
     this.#changed(container);
   }
 
-  setHealth(containerId: string, health: Health): void {
+  setHealth(containerId: string, health: Health, output = ''): void {
     const container = this.containers.get(containerId);
     if (container?.state !== 'running') return;
-    container.health = health;
+    Object.assign(container, { health, healthOutput: output });
     this.#changed(container);
   }
 
@@ -149,7 +153,7 @@ export class MemoryEngine implements Engine {
       this.containers.delete(old.containerId);
     }
     const containerId = (++this.#serial).toString(16).padStart(64, '0');
-    const fresh = { state: 'created', pid: 0, exitCode: 0, health: 'none', starts: 0 } as const;
+    const fresh = { state: 'created', pid: 0, exitCode: 0, health: 'none', healthOutput: '', starts: 0 } as const;
     this.containers.set(containerId, { containerId, task, place, ...fresh });
     return containerId;
   }
@@ -172,7 +176,7 @@ export class MemoryEngine implements Engine {
     container.starts++;
     if (checked) {
       this.#later(containerId, behaviour.healthAfterMs ?? 0, () =>
-        this.setHealth(containerId, behaviour.health ?? 'healthy'),
+        this.setHealth(containerId, behaviour.health ?? 'healthy', behaviour.healthOutput),
       );
     }
     if (behaviour.exitAfterMs !== undefined) {
@@ -206,9 +210,10 @@ export class MemoryEngine implements Engine {
     this.#answer(`inspect ${containerId}`);
     const container = this.containers.get(containerId);
     if (container === undefined) return undefined;
-    const { task, state, pid, exitCode, health } = container;
+    const { task, state, pid, exitCode, health, healthOutput } = container;
     const ports = state === 'running' ? task.hostPorts : [];
-    return { containerId, taskId: task.id, state, pid, exitCode, oomKilled: false, error: '', health, ports };
+    const seen = { state, pid, exitCode, oomKilled: false, error: '', health, address: ADDRESS, ports };
+    return { containerId, taskId: task.id, ...seen, ...(healthOutput === '' ? {} : { healthOutput }) };
   }
 
   async list(nodeId: string): Promise<ContainerSummary[]> {

@@ -5,6 +5,7 @@
 import { compareVersions } from '../docker/client.ts';
 import type { MountBody } from '../docker/types.ts';
 import type { Mount } from '../model/specs.ts';
+import type { FileMount } from './engine.ts';
 import type { Expand } from './template.ts';
 import { UnsupportedTask } from './unsupported.ts';
 
@@ -42,6 +43,17 @@ export function mountBody(mount: Mount, expand: Expand, apiVersion: string): Mou
       Labels: volume.Labels && expandValues(volume.Labels, expand),
       DriverConfig: driver && { ...driver, Options: driver.Options && expandValues(driver.Options, expand) },
     },
+  };
+}
+
+/** A file of the host, for reading only. */
+export function fileBody({ source, target }: FileMount): MountBody {
+  return {
+    Type: 'bind',
+    Source: source,
+    Target: target,
+    ReadOnly: true,
+    BindOptions: { Propagation: 'rprivate' },
   };
 }
 

@@ -9,7 +9,7 @@ import type { CommandRunner } from './command.ts';
 import type { Facts } from './facts.ts';
 import { deviceNames } from './names.ts';
 import { forgetUdpFlows, TaskNamespace } from './task-namespace.ts';
-import { returnPathRules, returnRoutes, taskBalance, taskBalanced, VIP_TABLE } from './task-rules.ts';
+import { nameServerRules, returnPathRules, returnRoutes, taskBalance, taskBalanced, VIP_TABLE } from './task-rules.ts';
 
 /** What the agent says of a running task. */
 export interface AttachedTask {
@@ -19,6 +19,8 @@ export interface AttachedTask {
   networks: readonly { networkId: string; address: string }[];
   /** True if ports of its service are published through the ingress network. */
   published: boolean;
+  /** For a container that may ask others: our resolver, and the name servers it stands in for. Absent: nothing is done. */
+  nameServers?: { gateway: string; instead: readonly string[] };
   /** Asked once its namespace is held: is `pid` the task's even now (trap 4)? */
   stillOurs?: () => Promise<boolean>;
 }
@@ -59,7 +61,7 @@ export class LocalTasks {
   }
 
   /** Promises that VIPs and the way back work inside the task's namespace; may be repeated. */
-  async attach({ taskId, pid, networks, published, stillOurs }: AttachedTask): Promise<void> {
+  async attach({ taskId, pid, networks, published, nameServers, stillOurs }: AttachedTask): Promise<void> {
     await this.detach(taskId);
     const namespace = await TaskNamespace.hold(pid, this.#run, stillOurs);
     const networkIds = networks.map((network) => network.networkId);
@@ -67,7 +69,7 @@ export class LocalTasks {
     // Known before its rules are made: a change that comes meanwhile queues behind them.
     this.#tasks.set(taskId, task);
     try {
-      await namespace.exclusively((run) => this.#prepare(run, task, networks, published));
+      await namespace.exclusively((run) => this.#prepare(run, task, networks, published, nameServers));
     } catch (error) {
       if (this.#tasks.get(taskId) === task) await this.detach(taskId);
       throw error;
@@ -104,9 +106,11 @@ export class LocalTasks {
     task: LocalTask,
     networks: AttachedTask['networks'],
     published: boolean,
+    nameServers: AttachedTask['nameServers'],
   ): Promise<void> {
     const balance = taskBalance(this.#facts, task.taskId, task.networkIds);
-    const rules = renderTable(VIP_TABLE, balance);
+    const names = nameServers === undefined ? '' : nameServerRules(nameServers);
+    const rules = renderTable(VIP_TABLE, balance) + names;
     if (published) {
       const ingress = this.#facts.ingress();
       const address = networks.find((network) => network.networkId === ingress?.id)?.address;

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import type { AssignmentChange } from '../model/assignments.ts';
 import type { Clock, Log, Timer } from '../model/clock.ts';
 import type { CommandRunner } from './command.ts';
+import { servedConnections } from './connections.ts';
 import { Facts } from './facts.ts';
 import { applyFirewall, firewallRules, isMissingProgram } from './firewall.ts';
 import type { AttachedTask } from './local-tasks.ts';
@@ -144,6 +145,11 @@ export class NodeNetwork {
   async detach(taskId: string): Promise<void> {
     await this.#tasks.detach(taskId);
     await this.#feed.hold(taskId);
+  }
+
+  /** How many connections the task with this process serves, other than with itself. Rejects if it has ended. */
+  connections(pid: number): Promise<number> {
+    return servedConnections(pid);
   }
 
   /** What does not work in full on this node, in words; empty when all is well. */

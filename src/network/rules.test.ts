@@ -11,7 +11,7 @@ import { applyFirewall, firewallRules, isMissingProgram } from './firewall.ts';
 import { hostRoutes } from './host-routes.ts';
 import { hostTable } from './host-rules.ts';
 import { deviceNames, engineNetworkName, networkOfAlias } from './names.ts';
-import { returnPathRules, VIP_TABLE } from './task-rules.ts';
+import { nameServerRules, returnPathRules, VIP_TABLE } from './task-rules.ts';
 
 const balanced = (vip: number, backends: readonly number[]): Balanced => ({
   key: `10.1.2.${vip}`,
@@ -123,6 +123,14 @@ describe.skipIf(reason !== undefined)(`in the kernel${reason === undefined ? '' 
     expect(listOf([returnPathRules('lo'), returnPathRules('lo')], 'netdev drover_return')).toContainEqual(
       expect.stringContaining('"edges"'),
     );
+  });
+
+  test('questions to other name servers are turned, and left alone again', () => {
+    const turned = nameServerRules({ gateway: '10.1.0.2', instead: ['192.0.2.53', '10.1.0.2'] });
+    expect(String(listOf([turned, turned], 'ip drover_names'))).toMatch(/192\.0\.2\.53(.|\n)*10\.1\.0\.2/);
+    expect(
+      listOf([turned, `${nameServerRules({ gateway: '', instead: [] })}add table ip probe\n`], 'ip probe'),
+    ).toHaveLength(2);
   });
 
   test('a table that never stood can be removed', () => {

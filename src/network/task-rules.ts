@@ -3,7 +3,7 @@
  * ports. Their number depends on the services the task can see, never on the size of the cluster (decision 7).
  */
 import type { Balanced, TableShape } from './balancing.ts';
-import { rotated } from './balancing.ts';
+import { removeTable, rotated } from './balancing.ts';
 import type { Facts } from './facts.ts';
 
 /**
@@ -47,6 +47,27 @@ export function taskBalanced(facts: Facts, taskId: string, networkId: string, se
   const service = known?.services.get(serviceKey);
   if (service?.vip === undefined || known?.network?.ingress === true) return [];
   return [{ key: service.vip, backends: rotated(facts.serving(networkId, service.serviceId), taskId) }];
+}
+
+/**
+ * Turns questions to these name servers to our resolver on `gateway`: for a container that was made before it came into
+ * an overlay, and asks others. From its address in the overlay, by which the resolver knows it. No servers: as it was.
+ */
+export function nameServerRules({ gateway, instead }: { gateway: string; instead: readonly string[] }): string {
+  const others = instead.filter((server) => server !== gateway);
+  if (others.length === 0) return `${removeTable('drover_names')}\n`;
+  return `${removeTable('drover_names')}
+table ip drover_names {
+  chain ask {
+    type nat hook output priority -110
+    ip daddr { ${others.join(', ')} } meta l4proto { tcp, udp } th dport 53 dnat to ${gateway}
+  }
+  chain leave {
+    type nat hook postrouting priority 100
+    ct status dnat ip daddr ${gateway} meta l4proto { tcp, udp } th dport 53 masquerade
+  }
+}
+`;
 }
 
 /** Routing table of the way back; any number that nobody else uses inside a container will do. */

@@ -34,6 +34,8 @@ const APP: NetworkNames = {
     task('r1', 1, '10.1.1.4', true, 'rr'),
     task('r2', 2, '10.1.1.5', true, 'rr'),
     task('e1', 0, '10.1.1.6', true, 'every'),
+    { ...task('c1', 0, '10.1.1.7', true, ''), aliases: ['Box', 'shared', '0123456789ab'] },
+    { ...task('c2', 0, '10.1.1.8', false, ''), aliases: ['stopped'] },
   ],
 };
 
@@ -72,6 +74,10 @@ describe('names', () => {
     ['web.3', ['10.1.1.3']],
     ['every.n1', ['10.1.1.6']],
     ['web.2.t2', ['10.1.1.2']],
+    ['box', ['10.1.1.7']],
+    ['box.my_app', ['10.1.1.7']],
+    ['0123456789ab', ['10.1.1.7']],
+    ['shared', ['10.1.1.1', '10.1.1.22', '10.1.1.4', '10.1.1.5', '10.1.1.6', '10.1.1.7']],
   ])('%s', (name, addresses) => {
     expect(ask(name)).toEqual({ kind: 'addresses', addresses });
   });
@@ -81,7 +87,7 @@ describe('names', () => {
     expect(ask('web', 'MX')).toEqual({ kind: 'addresses', addresses: [] });
   });
 
-  test.each(['nothing', 'example.com', 'web.other', 'secret', 'web.4'])('%s is not ours', (name) => {
+  test.each(['nothing', 'example.com', 'web.other', 'secret', 'web.4', 'stopped'])('%s is not ours', (name) => {
     expect(ask(name)).toEqual({ kind: 'forward' });
   });
 
@@ -93,6 +99,7 @@ describe('names', () => {
   test('addresses lead back to names', () => {
     expect(ask('1.1.1.10.in-addr.arpa', 'PTR')).toEqual({ kind: 'pointer', name: 'web.1.t1.My_App' });
     expect(ask('1.2.1.10.in-addr.arpa', 'PTR')).toEqual({ kind: 'pointer', name: 'web.My_App' });
+    expect(ask('7.1.1.10.in-addr.arpa', 'PTR')).toEqual({ kind: 'pointer', name: 'Box.My_App' });
     expect(ask('9.9.1.10.in-addr.arpa', 'PTR')).toEqual({ kind: 'none' });
     expect(ask('1.2.2.10.in-addr.arpa', 'PTR')).toEqual({ kind: 'none' });
     expect(ask('8.8.8.8.in-addr.arpa', 'PTR')).toEqual({ kind: 'forward' });

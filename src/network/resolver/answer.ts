@@ -58,6 +58,12 @@ export class NameTable {
       }
       if (service.vip !== undefined) this.#pointers.set(service.vip, `${service.name}.${network.name}`);
     }
+    // Containers that are no tasks: the first alias is the name.
+    for (const { address, serving, aliases } of endpoints.get('') ?? []) {
+      if (!serving) continue;
+      for (const alias of aliases) this.#add(alias, [address]);
+      if (aliases[0] !== undefined) this.#pointers.set(address, `${aliases[0]}.${network.name}`);
+    }
   }
 
   /** Addresses of a name, with or without the network's name behind it; undefined if there is no such name. */

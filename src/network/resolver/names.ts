@@ -20,6 +20,7 @@ export interface NetworkNames {
 
 export interface NamedEndpoint {
   taskId: string;
+  /** '' for a container that is no task. */
   serviceId: string;
   nodeId: string;
   slot: number;

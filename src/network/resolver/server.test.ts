@@ -227,7 +227,7 @@ test('a resolver that gives way answers what had come to it, and takes nothing n
       const made: ResolverServer = new ResolverServer({
         port: port + 1,
         // The kernel's queues are real, and so is the time in which they are emptied.
-        clock: { now: Date.now, monotonic: performance.now, after: (ms, fn) => timer(setTimeout(fn, ms)) },
+        clock: { now: Date.now, monotonic: () => performance.now(), after: (ms, fn) => timer(setTimeout(fn, ms)) },
         knowledge: () => {
           heard.push(name);
           return { networks: new Map([['app', network]]), askers: released };
