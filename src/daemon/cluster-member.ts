@@ -7,9 +7,11 @@ import { randomBytes } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import { ApiError, badRequest, unavailable } from '../api/errors.ts';
 import type { ClusterControl, ClusterState, HostPort, InitRequest, JoinRequest } from '../api/cluster-control.ts';
+import type { NodeAttachments } from '../api/node-attachments.ts';
 import type { DockerClient } from '../docker/client.ts';
 import { nodeCertificateLifeMs } from '../dispatch/join.ts';
 import { NoCertificate, requestCertificate } from '../dispatch/request-certificate.ts';
+import type { Streams } from '../dispatch/streams.ts';
 import { timestamp, type Clock, type Log, type Random } from '../model/clock.ts';
 import { newId } from '../model/ids.ts';
 import { createCertificateRequest, createRootCa, issueNodeCertificate, type RootCa } from '../pki/authority.ts';
@@ -86,9 +88,9 @@ export class ClusterMember implements ClusterControl {
     }
   }
 
-  /** Ends the cluster's parts; what they run goes on. Idempotent. */
-  async stop(): Promise<void> {
-    await this.#node?.stop();
+  /** Ends the cluster's parts; what they run goes on. `left`: this node gives up its place in the cluster. Idempotent. */
+  async stop({ left = false } = {}): Promise<void> {
+    await this.#node?.stop({ left });
     this.#node = undefined;
     const manager = this.#manager;
     this.#manager = undefined;
@@ -97,6 +99,15 @@ export class ClusterMember implements ClusterControl {
 
   store(): Store | undefined {
     return this.#manager?.store;
+  }
+
+  attachments(): NodeAttachments | undefined {
+    return this.#node?.attachments;
+  }
+
+  /** What asks nodes for streams; on managers only. */
+  streams(): Streams | undefined {
+    return this.#manager?.streams;
   }
 
   state(): ClusterState {
@@ -109,6 +120,7 @@ export class ClusterMember implements ClusterControl {
         nodeAddress: '',
         manager: false,
         error: this.#error,
+        degraded: [],
         remoteManagers: [],
       };
     }
@@ -121,6 +133,7 @@ export class ClusterMember implements ClusterControl {
       nodeAddress: membership.advertiseAddress,
       manager: this.#manager !== undefined,
       error: broken || session?.error || (this.#node?.warning() ?? ''),
+      degraded: this.#node?.degraded() ?? [],
       remoteManagers:
         this.#manager === undefined
           ? membership.managers.map((address) => ({ NodeID: this.#managerIds.get(address) ?? '', Addr: address }))
@@ -210,7 +223,7 @@ export class ClusterMember implements ClusterControl {
   async #finishLeaving(): Promise<void> {
     const { options, clock, log, client } = this.#deps;
     const membership = this.#membership;
-    await this.stop();
+    await this.stop({ left: true });
     try {
       if (membership !== undefined) await clearHost({ membership, dataDir: options.dataDir, client, clock, log });
     } catch (error) {

@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { createApi, type Api, type Endpoint } from '../api/server.ts';
+import { rebalancePlan } from '../control/rebalance/plan.ts';
 import { DockerClient, parseEngineAddress } from '../docker/client.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
 import { ClusterMember } from './cluster-member.ts';
@@ -43,8 +44,11 @@ export class Daemon {
       await cluster.start();
       const api = await createApi({
         store: () => cluster.store(),
+        streams: () => cluster.streams(),
         cluster,
+        attachments: () => cluster.attachments(),
         engine: { client },
+        rebalancePlan,
         clock,
         random,
         log: log.child({ room: 'api' }),

@@ -7,10 +7,14 @@ import { rmSync } from 'node:fs';
 import { startControl, type Control } from '../control/control.ts';
 import { renew } from '../dispatch/join.ts';
 import { DispatchServer } from '../dispatch/server.ts';
+import type { Streams } from '../dispatch/streams.ts';
+import type { Journal } from '../journal/journal.ts';
+import { SealedJournal } from '../journal/sealed.ts';
 import { SqliteJournal } from '../journal/sqlite.ts';
 import { CLUSTER_ROW } from '../model/objects.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
 import type { Identity } from '../pki/identity.ts';
+import type { TableName } from '../store/schema.ts';
 import { Store } from '../store/store.ts';
 import type { Membership } from './membership.ts';
 
@@ -22,11 +26,34 @@ export interface Surroundings {
 }
 
 const stateFile = (dataDir: string) => join(dataDir, 'state.db');
+const keyFile = (dataDir: string) => join(dataDir, 'state.key');
+
+/** The tables whose rows hold what nobody should read off a disk: keys, tokens, secrets, credentials of registries. */
+const CONFIDENTIAL: ReadonlySet<string> = new Set<TableName>([
+  'clusters',
+  'secrets',
+  'configs',
+  'services',
+  'serviceSpecs',
+]);
+
+/** The journal of a data directory, its confidential rows sealed with the key beside it. Throws JournalDamaged. */
+export function openJournal(dataDir: string): Journal {
+  return new SealedJournal({
+    journal: new SqliteJournal(stateFile(dataDir)),
+    name: stateFile(dataDir),
+    keyFile: keyFile(dataDir),
+    isConfidential: (key) => CONFIDENTIAL.has(key.slice(0, key.indexOf('/'))),
+  });
+}
 
 /** Opens the journal and the state in it. The caller closes both. Throws JournalDamaged. */
 export async function openState(dataDir: string): Promise<{ store: Store; close(): Promise<void> }> {
-  const journal = new SqliteJournal(stateFile(dataDir));
-  const store = await Store.open(journal);
+  const journal = openJournal(dataDir);
+  const store = await Store.open(journal).catch(async (error: unknown) => {
+    await journal.close();
+    throw error;
+  });
   return {
     store,
     async close() {
@@ -39,6 +66,7 @@ export async function openState(dataDir: string): Promise<{ store: Store; close(
 /** Removes the state of a cluster that this node has left, or never finished making. */
 export function removeState(dataDir: string): void {
   for (const suffix of ['', '-wal', '-shm']) rmSync(stateFile(dataDir) + suffix, { force: true });
+  for (const suffix of ['', '.new']) rmSync(keyFile(dataDir) + suffix, { force: true });
 }
 
 export class Manager {
@@ -65,6 +93,7 @@ export class Manager {
   static async open(membership: Membership, identity: Identity, around: Surroundings): Promise<Manager> {
     const { clock, random, log, dataDir } = around;
     const state = await openState(dataDir);
+    const opened: { close(): Promise<void> }[] = [state];
     try {
       const { store } = state;
       // Not handled, so that the process ends: it is started again, and opens what the disk really has.
@@ -79,14 +108,20 @@ export class Manager {
         roles: ['worker'],
         managers: () => managersOf(store),
       });
+      opened.push(dispatch);
       const { host, port } = splitAddress(membership.listenAddress);
       await dispatch.listen(host, port);
       const control = startControl({ store, clock, random, log: log.child({ room: 'control' }) });
       return new Manager(state, dispatch, control, (csr) => renew(authority, csr, membership.nodeId));
     } catch (error) {
-      await state.close();
+      for (const part of opened.reverse()) await part.close();
       throw error;
     }
+  }
+
+  /** What asks nodes for streams. */
+  get streams(): Streams {
+    return this.#dispatch.streams;
   }
 
   /** The next certificate (PEM) of this manager itself: it needs nobody for that, even when the present one has expired. */

@@ -5,16 +5,22 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Agent } from '../agent/agent.ts';
+import { Attachments } from '../agent/attachments.ts';
 import { readBootId } from '../agent/boot-id.ts';
 import { AgentMemory } from '../agent/memory.ts';
+import { ContainerStreams } from '../agent/streams/container-streams.ts';
+import { TmpfsFiles } from '../agent/task-files.ts';
 import { AgentSession, type AgentSessionState } from '../dispatch/agent-session.ts';
+import { attachClient } from '../dispatch/attach-client.ts';
 import { renewCertificate } from '../dispatch/request-certificate.ts';
 import type { DockerClient } from '../docker/client.ts';
+import { ConnectedContainers } from '../engine/connected-containers.ts';
 import { DockerEngine } from '../engine/docker-engine.ts';
 import { DockerNetworks } from '../engine/engine-networks.ts';
 import type { Clock, Log, Random, Timer } from '../model/clock.ts';
 import type { NodeDescription } from '../model/objects.ts';
 import { spawnRunner, type CommandRunner } from '../network/command.ts';
+import { hostNameServers } from '../network/host-name-servers.ts';
 import { hostRoutes } from '../network/host-routes.ts';
 import { NodeNetwork } from '../network/node-network.ts';
 import { tlsInfo } from '../pki/authority.ts';
@@ -45,6 +51,7 @@ const DESCRIBE_MS = 20_000;
 const DESCRIBE_RETRY_MS = 1_000;
 
 const memoryFile = (dataDir: string) => join(dataDir, 'agent.db');
+const taskFiles = (dataDir: string, run: CommandRunner) => new TmpfsFiles({ dir: join(dataDir, 'tasks'), run });
 
 /** Removes what the agent of an earlier membership remembered, so that the next one does not run it. */
 export function removeNodeMemory(dataDir: string): void {
@@ -68,9 +75,20 @@ export async function clearHost(
     }),
   );
   const networks = new DockerNetworks({ client, nodeId });
+  await disconnectContainers(networks, new ConnectedContainers({ client, clock }));
   const run = spawnRunner();
   await new NodeNetwork({ nodeId, dataDir, dataPathAddress, engine: networks, run, clock, log }).destroy();
+  await taskFiles(dataDir, run).keepOnly(new Set());
   removeNodeMemory(dataDir);
+}
+
+/** Takes single containers out of the overlays that are about to go: they run on without them, as when a node leaves Swarm. */
+async function disconnectContainers(networks: DockerNetworks, containers: ConnectedContainers): Promise<void> {
+  const ours = new Set((await networks.list()).map(({ name }) => name));
+  for (const { containerId, endpoints } of await containers.list([...ours])) {
+    for (const { engineNetwork } of endpoints)
+      if (ours.has(engineNetwork)) await containers.disconnect(engineNetwork, containerId);
+  }
 }
 
 export class NodeParts {
@@ -79,6 +97,8 @@ export class NodeParts {
   readonly #engine: DockerEngine;
   readonly #memory: AgentMemory;
   readonly #network: NodeNetwork;
+  /** Single containers of this node in overlays. */
+  readonly attachments: Attachments;
   readonly #agent: Agent;
   readonly #session: AgentSession;
   readonly #renewal: Renewal;
@@ -103,17 +123,30 @@ export class NodeParts {
       clock,
       log,
     });
+    this.attachments = new Attachments({
+      nodeId,
+      containers: new ConnectedContainers({ client, clock }),
+      network: this.#network,
+      registry: attachClient((path, body) => this.#session.ask(path, body)),
+      hostNameServers: () => hostNameServers(),
+      clock,
+      random,
+      log,
+    });
     this.#agent = new Agent({
       nodeId,
       engine: this.#engine,
       network: this.#network,
+      attachments: this.attachments,
       memory: this.#memory,
+      files: taskFiles(dataDir, this.#run),
       bootId,
       clock,
       random,
       log,
       report: (reports) => this.#session.report(reports),
     });
+    const streams = new ContainerStreams({ client, nodeId, log: log.child({ room: 'agent' }) });
     this.#session = new AgentSession({
       addresses: managerAddresses(membership),
       identity,
@@ -123,9 +156,11 @@ export class NodeParts {
           for (const waiter of this.#sessionWaiters.splice(0)) waiter();
         },
         apply: (changes) => this.#agent.apply(changes),
+        settled: () => this.#network.settled(),
         // The session starts only once there is a description.
         description: () => this.#description!,
         managers: (managers) => deps.remember(managers),
+        stream: (request, channel) => streams.serve(request, channel),
       },
       advertiseAddress: membership.advertiseAddress,
       clock,
@@ -153,6 +188,7 @@ export class NodeParts {
     const parts = new NodeParts(deps, await readBootId());
     await parts.#network.start();
     parts.#agent.start();
+    parts.attachments.start();
     parts.#renewal.start();
     void parts.#describe();
     return parts;
@@ -165,6 +201,12 @@ export class NodeParts {
   /** What its user should know although this node takes part, in words; '' if all is well. */
   warning(): string {
     return this.#renewal.trouble() || this.#session.clockDifference();
+  }
+
+  /** What this host cannot do in full now, in words. */
+  degraded(): string[] {
+    const all = [...this.#network.degraded(), this.#renewal.trouble(), this.#session.clockDifference()];
+    return all.filter((words) => words !== '');
   }
 
   /** Why this node's certificate is of no use now, and what to do about it; '' while it holds. */
@@ -184,13 +226,14 @@ export class NodeParts {
     });
   }
 
-  /** Ends control; containers, rules and names stay. */
-  async stop(): Promise<void> {
+  /** Ends control; containers, rules and names stay. `left`: this node gives up its place in the cluster. */
+  async stop({ left = false } = {}): Promise<void> {
     this.#stopped = true;
     this.#describeTimer?.cancel();
     await this.#renewal.stop();
-    await this.#session.close();
+    await this.#session.close({ left });
     await this.#agent.stop();
+    await this.attachments.stop();
     await this.#network.stop();
     this.#memory.close();
   }
@@ -222,9 +265,7 @@ export class NodeParts {
       tls: tlsInfo(identity.rootCertificate),
       routes,
       dataPathAddress: membership.dataPathAddress,
-      degraded: [...this.#network.degraded(), this.#renewal.trouble(), this.#session.clockDifference()].filter(
-        (words) => words !== '',
-      ),
+      degraded: this.degraded(),
     };
   }
 }

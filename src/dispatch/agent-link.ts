@@ -10,7 +10,7 @@ import type { Identity } from '../pki/identity.ts';
 import { AwakeTime } from './awake.ts';
 import { dialManager } from './connect.ts';
 import { encodeFrame, FrameReader } from './frames.ts';
-import { brokenBy, errorMessage, readJson, RequestError } from './http.ts';
+import { brokenBy, errorMessage, exchange, readJson, RequestError } from './http.ts';
 import {
   MAX_MANAGER_FRAME_BYTES,
   parseManagerMessage,
@@ -19,7 +19,8 @@ import {
   type ManagerAddress,
   type ManagerMessage,
 } from './messages.ts';
-import { Outbox } from './outbox.ts';
+import { Outbox, SessionLost } from './outbox.ts';
+import { AgentStreams, type ServeStream } from './streams-agent.ts';
 
 /** What a session does with what it hears. The functions must not throw. */
 export interface Agent {
@@ -27,15 +28,21 @@ export interface Agent {
   replace(facts: AssignmentChange[]): void;
   /** What changed since. */
   apply(changes: AssignmentChange[]): void;
+  /** Resolves once all that was taken in is in force, as far as it can be. Absent: at once. Must not reject. */
+  settled?(): Promise<void>;
   /** What this host is now; asked at the start of each session. */
   description(): NodeDescription;
   /** The managers there are: worth remembering for the next start. */
   managers?(managers: ManagerAddress[]): void;
+  /** Serves the streams that a manager asks for; without it, none is brought. */
+  stream?: ServeStream;
 }
 
 export interface LinkOptions {
   address: string;
   identity: Identity;
+  /** What this node proves itself by now, for what is dialled later than the session. */
+  currentIdentity(): Identity;
   agent: Agent;
   /** IPv4 address under which others reach this node, if not the one a manager sees. */
   advertiseAddress?: string;
@@ -70,6 +77,7 @@ export class AgentLink {
   readonly #stream: ClientHttp2Stream;
   readonly #reader = new FrameReader(MAX_MANAGER_FRAME_BYTES);
   readonly #outbox: Outbox;
+  readonly #streams: AgentStreams | undefined;
   readonly #end = Promise.withResolvers<LinkEnd>();
   #state: 'dialling' | 'open' | 'ended' = 'dialling';
   /** The full assignment as far as it has come; undefined once it is complete. */
@@ -83,6 +91,10 @@ export class AgentLink {
     this.#options = options;
     const { address, identity, clock, agent, advertiseAddress } = options;
     this.#outbox = new Outbox((number, reports) => this.#send({ type: 'status', number, reports }));
+    const { stream: serve } = agent;
+    const log = options.log.child({ manager: address });
+    if (serve !== undefined)
+      this.#streams = new AgentStreams({ address, identity: () => options.currentIdentity(), serve, clock, log });
     this.#connection = dialManager(address, identity, clock, identity);
     this.#connection.on('error', (error) => this.#over('error', error.message, error));
     this.#connection.on('close', () => this.#over('error', 'the connection was closed'));
@@ -110,18 +122,28 @@ export class AgentLink {
     return this.#outbox.add(reports);
   }
 
+  /** One plain request beside the session, on its connection. Rejects with RequestError, or SessionLost if it ends first. */
+  async ask(path: string, body: object): Promise<unknown> {
+    try {
+      return await exchange(this.#connection, 'POST', path, body);
+    } catch (error) {
+      if (error instanceof RequestError) throw error;
+      throw new SessionLost(`the manager did not answer: ${(error as Error).message}`, { cause: error });
+    }
+  }
+
   /** Tells the manager what this host is now. */
   describe(): void {
     if (this.open) this.#send({ type: 'description', description: this.#options.agent.description() });
   }
 
-  /** Ends in order, within a second. */
-  async close(): Promise<void> {
+  /** Ends in order, within a second; `left` if the node gives up its place in the cluster. */
+  async close(left: boolean): Promise<void> {
     if (this.#state !== 'open') {
       this.#over('stopping', 'closed here');
       return;
     }
-    this.#send({ type: 'goodbye' });
+    this.#send(left ? { type: 'goodbye', left } : { type: 'goodbye' });
     this.#stream.end();
     this.#timer.cancel();
     this.#timer = this.#options.clock.after(GOODBYE_MS, () => this.#over('stopping', 'closed here'));
@@ -166,9 +188,11 @@ export class AgentLink {
       case 'complete':
         if (this.#facts !== undefined) agent.replace(this.#facts);
         this.#facts = undefined;
+        void this.#settle(message.settle);
         break;
       case 'changes':
         agent.apply(message.changes);
+        void this.#settle(message.settle);
         break;
       case 'stored':
         this.#outbox.stored(message.number);
@@ -178,6 +202,9 @@ export class AgentLink {
         break;
       case 'managers':
         this.#managers(message.managers);
+        break;
+      case 'open':
+        this.#streams?.open(message.streamId, message.request);
         break;
       case 'end':
         this.#over(message.reason, message.message);
@@ -194,6 +221,13 @@ export class AgentLink {
     this.#beatLater();
     this.#options.welcomed(message.time);
     this.#managers(message.managers);
+  }
+
+  /** Tells the manager when what it said up to here is in force, if it asks. */
+  async #settle(round: number | undefined): Promise<void> {
+    if (round === undefined) return;
+    await this.#options.agent.settled?.();
+    if (this.#state === 'open') this.#send({ type: 'settled', round });
   }
 
   #managers(managers: ManagerAddress[]): void {
@@ -225,6 +259,7 @@ export class AgentLink {
     this.#state = 'ended';
     this.#timer.cancel();
     this.#outbox.fail(message);
+    this.#streams?.close();
     this.#connection.destroy();
     this.#end.resolve({ reason, message, error });
   }

@@ -92,16 +92,22 @@ export class AgentSession {
     return this.#link.report(reports);
   }
 
+  /** One plain request to the manager of the session. Rejects with RequestError, or SessionLost if there is or was none. */
+  ask(path: string, body: object): Promise<unknown> {
+    if (this.#link?.open !== true) return Promise.reject(new SessionLost('there is no session with a manager'));
+    return this.#link.ask(path, body);
+  }
+
   /** Tells the manager that the description has changed. Without a session: the next one begins with it. */
   describe(): void {
     this.#link?.describe();
   }
 
-  /** Says goodbye and ends; the agent is called no more. Idempotent. */
-  async close(): Promise<void> {
+  /** Says goodbye and ends; the agent is called no more. `left`: this node gives up its place in the cluster. Idempotent. */
+  async close({ left = false } = {}): Promise<void> {
     this.#state = { ...this.#state, phase: 'closed' };
     this.#wake?.();
-    await this.#link?.close();
+    await this.#link?.close(left);
     await this.#running;
   }
 
@@ -146,7 +152,20 @@ export class AgentSession {
       if (this.#clockDifference !== '') log.warn({ manager: address }, this.#clockDifference);
       log.info({ manager: address }, 'session with the manager');
     };
-    const link = { address, identity, agent, advertiseAddress, clock, random, log, welcomeMs, welcomed, managers };
+    const currentIdentity = () => this.#identity;
+    const link = {
+      address,
+      identity,
+      currentIdentity,
+      agent,
+      advertiseAddress,
+      clock,
+      random,
+      log,
+      welcomeMs,
+      welcomed,
+      managers,
+    };
     return new AgentLink(link);
   }
 

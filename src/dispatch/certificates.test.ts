@@ -252,7 +252,10 @@ describe('who goes and comes', () => {
       const cluster = tx.clusters.get(CLUSTER_ROW)!;
       tx.clusters.update({ ...cluster, joinTokens: { ...cluster.joinTokens, worker: fresh } });
     });
-    await expect(join(old.worker)).rejects.toMatchObject({ status: 403, message: 'invalid join token' });
+    await expect(join(old.worker)).rejects.toMatchObject({
+      status: 403,
+      message: 'A valid join token is necessary to join this cluster',
+    });
     const newcomer = m.agent(await join(fresh));
     await until(() => expect(newcomer.memory.replaced).toBe(1));
     expect((await join(old.manager)).role).toBe('manager');

@@ -2,9 +2,9 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { MemoryJournal } from '../journal/memory.ts';
-import { CLUSTER_ROW, type Cluster } from '../model/objects.ts';
+import { CLUSTER_ROW, type Cluster, type Payload } from '../model/objects.ts';
 import type { TaskAssignment } from '../model/assignments.ts';
-import type { SwarmSpec } from '../model/specs.ts';
+import type { ServiceSpec, SwarmSpec } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
 import { Store, type Transaction, type View } from '../store/store.ts';
 import { factsOf, markAffected, readFact, type FactKey } from './facts.ts';
@@ -14,8 +14,29 @@ const NODES = ['n1', 'n2', 'n3'];
 const NETWORKS = ['a', 'b', 'ingress'];
 const SERVICES = ['s1', 's2'];
 const TASKS = ['t1', 't2', 't3', 't4'];
+const ATTACHMENTS = ['c1', 'c2'];
 
 type Change = (tx: Transaction) => void;
+
+const payload = (id: string): Payload => ({
+  id,
+  environment: 'default',
+  meta: { version: 1, createdAt: '', updatedAt: '' },
+  spec: { Name: id, Labels: {}, Data: 'aGVsbG8=' },
+});
+
+/** Every service uses a secret and a config that may be there. */
+const withPayloads = (spec: ServiceSpec): ServiceSpec => ({
+  ...spec,
+  TaskTemplate: {
+    ...spec.TaskTemplate,
+    ContainerSpec: {
+      Image: 'i',
+      Secrets: [{ SecretID: 'p1', SecretName: 'p1' }],
+      Configs: [{ ConfigID: 'p1', ConfigName: 'p1' }],
+    },
+  },
+});
 
 const pick = (names: string[]) => fc.constantFrom(...names);
 const some = (names: string[]) => fc.subarray(names);
@@ -57,10 +78,12 @@ const change: fc.Arbitrary<Change> = fc.oneof(
         tx.networks.get(id) && tx.networks.remove(id),
   ),
   fc
-    .tuple(pick(SERVICES), some(['a', 'b']), fc.boolean(), fc.boolean())
-    .map(([id, networks, published, allocated]): Change => (tx) => {
+    .tuple(pick(SERVICES), some(['a', 'b']), fc.boolean(), fc.boolean(), fc.constantFrom('', '1s', '1m'))
+    .map(([id, networks, published, allocated, drain]): Change => (tx) => {
       const row = service(id, networks, published ? ['ingress'] : []);
+      if (drain !== '') row.spec.Labels['drover.drain'] = drain;
       if (!allocated) delete row.endpoint;
+      row.spec = withPayloads(row.spec);
       if (tx.services.get(id) !== undefined) tx.services.update(row);
       else if (tx.serviceSpecs.get(`${id}@1`) === undefined) putService(tx, row);
       else tx.services.create(row);
@@ -85,11 +108,48 @@ const change: fc.Arbitrary<Change> = fc.oneof(
       (tx) =>
         tx.tasks.get(id) && tx.tasks.remove(id),
   ),
+  fc.tuple(fc.constantFrom('secrets', 'configs'), fc.boolean()).map(([table, there]): Change => (tx) => {
+    if (tx[table].get('p1') === undefined) tx[table].create(payload('p1'));
+    else if (!there) tx[table].remove('p1');
+  }),
+  // As the reaper does: a version goes with its last task, here even in one transaction.
+  pick(SERVICES).map((id): Change => (tx) => {
+    for (const { id: taskId } of tx.tasks.by('service', id)) tx.tasks.remove(taskId);
+    if (tx.services.get(id) === undefined && tx.serviceSpecs.get(`${id}@1`) !== undefined)
+      tx.serviceSpecs.remove(`${id}@1`);
+  }),
+  fc
+    .tuple(pick(ATTACHMENTS), fc.constantFrom(...NODES), pick(['a', 'b']), fc.boolean(), fc.option(fc.boolean()))
+    .map(([id, nodeId, networkId, allocated, running]): Change => (tx) => {
+      const old = tx.attachments.get(id);
+      const row = {
+        id,
+        environment: 'default',
+        networkId,
+        nodeId,
+        createdAt: '',
+        aliases: ['alias'],
+        ...(old === undefined ? {} : { nodeId: old.nodeId, networkId: old.networkId }),
+        ...(allocated ? { address: '10.0.2.5' } : {}),
+        ...(running === null ? {} : { container: { id: 'c', name: 'n', running } }),
+      };
+      if (old === undefined) tx.attachments.create(row);
+      else tx.attachments.update(row);
+    }),
+  pick(ATTACHMENTS).map(
+    (id): Change =>
+      (tx) =>
+        tx.attachments.get(id) && tx.attachments.remove(id),
+  ),
+  fc.tuple(pick(NODES), fc.constantFrom('ready' as const, 'down' as const)).map(([id, state]): Change => (tx) => {
+    const old = tx.nodes.get(id);
+    if (old !== undefined) tx.nodes.update({ ...old, status: { ...old.status, state } });
+  }),
   {
     weight: 3,
-    arbitrary: fc.tuple(pick(TASKS), state).map(([id, observed]): Change => (tx) => {
+    arbitrary: fc.tuple(pick(TASKS), state, fc.boolean()).map(([id, observed, ready]): Change => (tx) => {
       const old = tx.tasks.get(id);
-      if (old !== undefined) tx.tasks.update({ ...old, status: { ...old.status, state: observed } });
+      if (old !== undefined) tx.tasks.update({ ...old, status: { ...old.status, state: observed, ready } });
     }),
   },
 );
@@ -198,4 +258,39 @@ test('a task whose service names no log driver gets that of the cluster', async 
     store.view((view) => (readFact(view, 'n1', `task ${id}`).value as TaskAssignment).spec.LogDriver);
   expect(driverOf('t1')).toEqual(LogDriver);
   expect(driverOf('t2')).toEqual({ Name: 'none' });
+});
+
+test('a secret goes to the nodes of tasks that use it and have not ended, before the task, and to no others', async () => {
+  const store = await Store.open(new MemoryJournal());
+  const own = service('s1', []);
+  await store.update((tx) => {
+    tx.secrets.create(payload('p1'));
+    putService(tx, { ...own, spec: withPayloads(own.spec) });
+    putService(tx, service('s2', []));
+    for (const id of NODES) tx.nodes.create(node(id, {}));
+    tx.tasks.create(task('t2', 's2', 'n2', []));
+  });
+  const marks: string[] = [];
+  store.watch((events) =>
+    store.view((view) => markAffected(events, view, (nodeId, fact) => marks.push(`${nodeId} ${fact}`))),
+  );
+  const has = () => store.view((view) => NODES.filter((nodeId) => readFact(view, nodeId, 'secret p1').value !== null));
+  const set = (observed: TaskState) =>
+    store.update((tx) =>
+      tx.tasks.update({ ...tx.tasks.get('t1')!, status: { ...tx.tasks.get('t1')!.status, state: observed } }),
+    );
+  expect(has()).toEqual([]);
+  await store.update((tx) => tx.tasks.create(task('t1', 's1', 'n1', [])));
+  expect(marks).toEqual(['n1 secret p1', 'n1 config p1', 'n1 task t1']);
+  expect(has()).toEqual(['n1']);
+  expect(store.view((view) => readFact(view, 'n1', 'secret p1').value)).toEqual({
+    id: 'p1',
+    data: 'aGVsbG8=',
+    templated: false,
+  });
+  expect([...store.view((view) => [...factsOf(view, 'n1')])]).toEqual(['secret p1', 'config p1', 'task t1']);
+  marks.length = 0;
+  await set(TaskState.FAILED);
+  expect(marks).toContain('n1 secret p1');
+  expect(has()).toEqual([]);
 });

@@ -16,9 +16,12 @@ import type {
   TaskAssignment,
 } from '../model/assignments.ts';
 import { CLUSTER_ROW, serviceSpecId, type Node, type Service, type Task } from '../model/objects.ts';
+import { drainMsOf } from '../model/readiness.ts';
 import type { TaskSpec } from '../model/specs.ts';
 import { isTerminal, TaskState } from '../model/states.ts';
 import type { Event, View } from '../store/store.ts';
+import { attachedEndpointOf, attachmentOf, markAttachment } from './attachment-facts.ts';
+import { markPayload, payloadFactsOf, payloadOf } from './payload-facts.ts';
 
 /** Names one fact of a node: its kind, a space, its key. */
 export type FactKey = `${AssignmentKind} ${string}`;
@@ -26,7 +29,11 @@ export type FactKey = `${AssignmentKind} ${string}`;
 /** Every fact that `nodeId` may be told of, in an order that suits an agent: networks before what is in them, tasks last. */
 export function* factsOf(view: View, nodeId: string): Iterable<FactKey> {
   for (const networkId of Object.keys(view.nodes.get(nodeId)?.gateways ?? {})) yield* factsOfNetwork(view, networkId);
-  for (const task of view.tasks.by('node', nodeId)) yield `task ${task.id}`;
+  for (const { id } of view.attachments.by('node', nodeId)) yield `attachment ${id}`;
+  for (const task of view.tasks.by('node', nodeId)) {
+    yield* payloadFactsOf(view, task);
+    yield `task ${task.id}`;
+  }
 }
 
 /** One fact as it is now for `nodeId`; its value is null if there is no such fact, or not for that node. */
@@ -35,6 +42,9 @@ export function readFact(view: View, nodeId: string, fact: FactKey): AssignmentC
   const key = fact.slice(kind.length + 1);
   if (kind === 'task') return { kind, key, value: taskOf(view, nodeId, key) };
   if (kind === 'network') return { kind, key, value: networkOf(view, nodeId, key) };
+  if (kind === 'secret') return { kind, key, value: payloadOf(view, nodeId, kind, key) };
+  if (kind === 'config') return { kind, key, value: payloadOf(view, nodeId, kind, key) };
+  if (kind === 'attachment') return { kind, key, value: attachmentOf(view, nodeId, key) };
   const networkId = key.slice(0, key.indexOf('/'));
   const id = key.slice(networkId.length + 1);
   const seen = hasGateway(view, nodeId, networkId);
@@ -54,10 +64,20 @@ export function markAffected(
 ): void {
   const marks: Marks = { shared: new Map(), moved: new Map(), own: mark };
   for (const event of events) {
-    if (event.table === 'tasks') markTask(event.before, event.after, marks);
+    if (event.table === 'tasks') {
+      // Before the task: see payload-facts.ts.
+      if (taskMoved(event.before, event.after)) markPayloadsOf(event, view, events, mark);
+      markTask(event.before, event.after, marks);
+    } else if (event.table === 'secrets') markPayload('secret', event.before, event.after, view, mark);
+    else if (event.table === 'configs') markPayload('config', event.before, event.after, view, mark);
     else if (event.table === 'nodes') markNode(event.before, event.after, view, marks);
-    else if (event.table === 'services') markService(event.before, event.after, marks);
-    else if (event.table === 'networks') {
+    else if (event.table === 'services') markService(event.before, event.after, view, marks);
+    else if (event.table === 'attachments') {
+      markAttachment(event.before, event.after, {
+        own: mark,
+        shared: (networkId, fact) => add(marks.shared, networkId, fact),
+      });
+    } else if (event.table === 'networks') {
       const id = (event.after ?? event.before)!.id;
       add(marks.shared, id, `network ${id}`);
       const allocated = event.after?.allocation !== undefined;
@@ -84,6 +104,18 @@ interface Marks {
   /** Network → nodes that came into it or left it. */
   moved: Map<string, Set<string>>;
   own: (nodeId: string, fact: FactKey) => void;
+}
+
+function markPayloadsOf(
+  { before, after }: { before?: Task; after?: Task },
+  view: View,
+  events: readonly Event[],
+  mark: Marks['own'],
+): void {
+  for (const task of [before, after]) {
+    if (task === undefined || task.nodeId === '') continue;
+    for (const fact of payloadFactsOf(view, task, events)) mark(task.nodeId, fact);
+  }
 }
 
 function markTask(before: Task | undefined, after: Task | undefined, marks: Marks): void {
@@ -130,15 +162,28 @@ function markNode(before: Node | undefined, after: Node | undefined, view: View,
     if (gateway) add(marks.moved, networkId, id);
     gateways ||= gateway;
   }
+  const presence = (before?.status.state === 'down') !== (after?.status.state === 'down');
+  if (gateways || address || appeared || presence) {
+    for (const row of view.attachments.by('node', id)) {
+      marks.own(id, `attachment ${row.id}`);
+      add(marks.shared, row.networkId, `endpoint ${row.networkId}/${row.id}`);
+    }
+  }
   if (!gateways && !address && !appeared) return;
   for (const task of view.tasks.by('node', id)) {
+    if (appeared) for (const fact of payloadFactsOf(view, task)) marks.own(id, fact);
     marks.own(id, `task ${task.id}`);
     for (const { networkId } of task.networks) add(marks.shared, networkId, `endpoint ${networkId}/${task.id}`);
   }
 }
 
-function markService(before: Service | undefined, after: Service | undefined, marks: Marks): void {
+function markService(before: Service | undefined, after: Service | undefined, view: View, marks: Marks): void {
   if (before?.spec === after?.spec && before?.endpoint === after?.endpoint) return;
+  const drain = (service: Service | undefined) => service && drainMsOf(service.spec.Labels);
+  if (drain(before) !== drain(after)) {
+    for (const { id, nodeId } of view.tasks.by('service', (after ?? before)!.id))
+      if (nodeId !== '') marks.own(nodeId, `task ${id}`);
+  }
   for (const service of [before, after]) {
     if (service === undefined) continue;
     const networks = [
@@ -156,6 +201,7 @@ function* factsOfNetwork(view: View, networkId: string): Iterable<FactKey> {
   for (const node of view.nodes.by('network', networkId)) yield `peer ${networkId}/${node.id}`;
   for (const task of view.tasks.by('network', networkId))
     if (hasEndpoint(task)) yield `endpoint ${networkId}/${task.id}`;
+  for (const { id } of view.attachments.by('network', networkId)) yield `endpoint ${networkId}/${id}`;
 }
 
 function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | null {
@@ -175,8 +221,11 @@ function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | nu
     serviceName: task.serviceName,
     serviceLabels: spec.Labels,
     slot: task.slot,
+    ...(task.jobIteration === undefined ? {} : { jobIteration: task.jobIteration }),
     nodeId,
     desiredState: task.desiredState,
+    // What the service says now: whoever changes it has the next stop in mind, not the next task.
+    drainMs: drainMsOf((view.services.get(task.serviceId)?.spec ?? spec).Labels),
     spec: withLogDriver(view, spec.TaskTemplate),
     ...(task.genericResources === undefined ? {} : { genericResources: task.genericResources }),
     networks: task.networks,
@@ -214,6 +263,7 @@ function networkOf(view: View, nodeId: string, networkId: string): NetworkAssign
     dataPathPort: cluster.dataPathPort,
     ingress: network.spec.Ingress,
     internal: network.spec.Internal,
+    ...(network.spec.Attachable ? { attachable: true } : {}),
     labels: network.spec.Labels,
     options: network.spec.Options,
   };
@@ -229,7 +279,8 @@ function peerOf(view: View, networkId: string, nodeId: string): PeerAssignment |
 
 function endpointOf(view: View, networkId: string, taskId: string): EndpointAssignment | null {
   const task = view.tasks.get(taskId);
-  if (task === undefined || !hasEndpoint(task)) return null;
+  if (task === undefined) return attachedEndpointOf(view, networkId, taskId);
+  if (!hasEndpoint(task)) return null;
   const network = task.networks.find((candidate) => candidate.networkId === networkId);
   const dataPathAddress = view.nodes.get(task.nodeId)?.description?.dataPathAddress;
   if (network === undefined || dataPathAddress === undefined) return null;
@@ -281,8 +332,14 @@ function hasEndpoint(task: Task): boolean {
   return isAssigned(task) && !isTerminal(task.status.state) && task.nodeId !== '';
 }
 
-function isServing(task: Task): boolean {
-  return task.status.state === TaskState.RUNNING && task.desiredState <= TaskState.RUNNING;
+/** True while the task is to get connections. */
+export function isServing(task: Task): boolean {
+  return isBalanced(task) && task.desiredState <= TaskState.COMPLETE;
+}
+
+/** True for a task that gets connections as long as it is wanted: it runs, and is ready if it can say so. */
+export function isBalanced({ status, networks }: Task): boolean {
+  return status.state === TaskState.RUNNING && status.ready !== false && networks.length > 0;
 }
 
 function add<T>(map: Map<string, Set<T>>, key: string, value: T): void {

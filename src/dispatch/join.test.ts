@@ -55,7 +55,7 @@ describe('joining', () => {
     const before = nodes(m);
     await expect(ask('SWMTKN-1-abc')).rejects.toThrow('invalid join token: it should look like');
     await expect(ask(createJoinToken(m.root.certificate, randomBytes))).rejects.toMatchObject({
-      message: 'invalid join token',
+      message: 'A valid join token is necessary to join this cluster',
       status: 403,
     });
     await expect(ask(other.cluster.joinTokens.worker)).rejects.toThrow(
@@ -71,7 +71,7 @@ describe('joining', () => {
       const cluster = tx.clusters.get(CLUSTER_ROW)!;
       tx.clusters.update({ ...cluster, joinTokens: { ...cluster.joinTokens, worker: fresh } });
     });
-    await expect(ask(old)).rejects.toThrow('invalid join token');
+    await expect(ask(old)).rejects.toThrow('A valid join token is necessary to join this cluster');
     expect((await ask(fresh)).role).toBe('worker');
     await m.store.update((tx) => tx.clusters.update(m.cluster));
   });

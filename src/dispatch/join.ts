@@ -15,6 +15,8 @@ import { parseCertificateRequest, type CertificateAnswer } from './messages.ts';
 import { addNode, NodeRemoved } from './node-writes.ts';
 
 const NS_PER_MS = 1_000_000;
+/** Docker's sentence for a token that is one, but not of this cluster, or not any more. */
+const WRONG_TOKEN = 'A valid join token is necessary to join this cluster';
 
 /** What issuing a certificate takes. */
 export interface IssueDeps {
@@ -48,7 +50,7 @@ export async function join(
   const cluster = store.view((view) => view.clusters.get(CLUSTER_ROW));
   if (cluster === undefined) throw new RequestError(503, 'this manager has no cluster yet');
   const role = roleOfToken(request.token, cluster.joinTokens);
-  if (role === undefined) throw new RequestError(403, 'invalid join token');
+  if (role === undefined) throw new RequestError(403, WRONG_TOKEN);
   if (!deps.roles.includes(role)) throw new RequestError(501, `joining as a ${role} is not supported yet`);
 
   const nodeId = newId(random);
@@ -56,8 +58,7 @@ export async function join(
   await store.update((tx) => {
     // The token may have been rotated meanwhile; it counts what it is now.
     const tokens = tx.clusters.get(CLUSTER_ROW)?.joinTokens;
-    if (tokens === undefined || roleOfToken(request.token, tokens) !== role)
-      throw new RequestError(403, 'invalid join token');
+    if (tokens === undefined || roleOfToken(request.token, tokens) !== role) throw new RequestError(403, WRONG_TOKEN);
     const address = request.advertiseAddress ?? peerAddress;
     addNode(tx, { id: nodeId, role, availability: request.availability, address }, clock.now());
   });

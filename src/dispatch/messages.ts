@@ -4,9 +4,11 @@
  *
  * `POST /v1/session`, one long stream of frames both ways: the agent says `hello`; the manager answers `welcome`, then
  * `assignment` frames with all facts of the node, `complete`, and from then on `changes`. Meanwhile the agent sends
- * `status`, each answered by `stored` once durable, `description` when its host has changed, `heartbeat`, which is
- * answered, and `goodbye` before it ends in order. `managers` says which managers there are by now, `end` why the manager
- * ends a session.
+ * `status`, each answered by `stored` once durable, `settled` when changes that ask for it (`settle`) are in force,
+ * `description` when its host has changed, `heartbeat`, which is answered, and `goodbye` before it ends in order.
+ * `managers` says which managers there are by now, `end` why the manager ends a session.
+ *
+ * `open` asks the agent for a stream (streams.ts), which it brings with `POST /v1/stream`.
  *
  * Plain requests: `GET /v1/ca` gives the root and the manager's time to anyone, `POST /v1/certificate` a certificate and a
  * place in the cluster for a token, `POST /v1/certificate/renewal` a new certificate to a node.
@@ -15,6 +17,7 @@ import { z } from 'zod';
 import type { AssignmentChange } from '../model/assignments.ts';
 import { parseIPv4, parseSubnet } from '../model/addresses.ts';
 import { TaskState } from '../model/states.ts';
+import type { StreamRequest } from '../model/streams.ts';
 import { FrameError } from './frames.ts';
 
 /** Frames of an agent are small: it splits what it reports. */
@@ -31,6 +34,10 @@ export const PATHS = {
   certificate: '/v1/certificate',
   renewal: '/v1/certificate/renewal',
   session: '/v1/session',
+  attach: '/v1/attachment',
+  attachmentsSeen: '/v1/attachment/seen',
+  attachmentsRelease: '/v1/attachment/release',
+  stream: '/v1/stream',
 } as const;
 
 const text = (max: number) => z.string().max(max);
@@ -72,7 +79,9 @@ const report = z.object({
     message: text(MAX_STATUS_TEXT),
     error: text(MAX_STATUS_TEXT).optional(),
     container: z.object({ id: text(128), pid: count, exitCode: z.int().optional() }).optional(),
+    runningSince: z.iso.datetime().optional(),
     ports: z.array(port).max(1024).optional(),
+    ready: z.boolean().optional(),
   }),
 });
 
@@ -99,13 +108,17 @@ const agentMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('hello'), nodeId: text(64), description, advertiseAddress: address.optional() }),
   z.object({ type: z.literal('status'), number: count, reports: z.array(report).max(10_000) }),
   z.object({ type: z.literal('description'), description }),
+  z.object({ type: z.literal('settled'), round: count }),
   z.object({ type: z.literal('heartbeat') }),
-  z.object({ type: z.literal('goodbye') }),
+  /** `left`: the node gives up its place in the cluster, and will not be back under this certificate. */
+  z.object({ type: z.literal('goodbye'), left: z.literal(true).optional() }),
 ]);
 
 const manager = z.object({ nodeId: z.string(), address: z.string() });
 /** The manager's clock, in RFC 3339. */
 const time = z.iso.datetime().optional();
+/** A round to be answered with `settled` once all that was said up to here is in force. */
+const settle = count.optional();
 const periods = { heartbeatMs: z.number().positive(), timeoutMs: z.number().positive() };
 const changes = z.array(
   z.custom<AssignmentChange>((value) => {
@@ -114,14 +127,20 @@ const changes = z.array(
   }),
 );
 
+const streamRequest = z.custom<StreamRequest>((value) => {
+  const { kind, taskId } = (value ?? {}) as Record<string, unknown>;
+  return typeof kind === 'string' && typeof taskId === 'string';
+});
+
 const managerMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('welcome'), sessionId: z.string(), managers: z.array(manager), time, ...periods }),
   z.object({ type: z.literal('assignment'), changes }),
-  z.object({ type: z.literal('complete') }),
-  z.object({ type: z.literal('changes'), changes }),
+  z.object({ type: z.literal('complete'), settle }),
+  z.object({ type: z.literal('changes'), changes, settle }),
   z.object({ type: z.literal('stored'), number: count }),
   z.object({ type: z.literal('heartbeat'), ...periods }),
   z.object({ type: z.literal('managers'), managers: z.array(manager) }),
+  z.object({ type: z.literal('open'), streamId: z.string(), request: streamRequest }),
   z.object({
     type: z.literal('end'),
     reason: z.enum(['removed', 'replaced', 'stopping', 'error']),

@@ -64,12 +64,12 @@ export function describeNode(tx: Transaction, nodeId: string, description: NodeD
   updateNode(tx, node, timestamp(nowMs), { description });
 }
 
-/** Down: nothing was heard of it in time. */
-export function markDown(tx: Transaction, nodeId: string, nowMs: number): void {
+/** Down, and why in words: nothing was heard of it in time, or it has left. */
+export function markDown(tx: Transaction, nodeId: string, message: string, nowMs: number): void {
   const node = tx.nodes.get(nodeId);
   if (node === undefined || node.status.state === 'down') return;
   const since = timestamp(nowMs);
-  updateNode(tx, node, since, { status: { ...node.status, state: 'down', message: 'heartbeat failure', since } });
+  updateNode(tx, node, since, { status: { ...node.status, state: 'down', message, since } });
 }
 
 /** A manager that has just begun has heard nobody: what was ready is unknown until its agent is back. */

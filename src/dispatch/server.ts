@@ -6,6 +6,7 @@ import {
   createSecureServer,
   type Http2SecureServer,
   type Http2Session,
+  type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
@@ -22,6 +23,7 @@ import {
   type NodeRole,
 } from '../pki/identity.ts';
 import type { RootCa } from '../pki/authority.ts';
+import { attach, release, seen } from './attach.ts';
 import { FrameError } from './frames.ts';
 import { readJson, RequestError, respondError, respondJson } from './http.ts';
 import { join, renew } from './join.ts';
@@ -29,6 +31,7 @@ import { parseRenewalRequest, PATHS } from './messages.ts';
 import { NodeRemoved } from './node-writes.ts';
 import { Session } from './session.ts';
 import { Sessions, type SessionsDeps } from './sessions.ts';
+import { STREAM_ID_HEADER, Streams } from './streams.ts';
 
 export interface DispatchOptions extends SessionsDeps {
   /** The cluster's authority, key included. */
@@ -39,6 +42,8 @@ export interface DispatchOptions extends SessionsDeps {
   roles?: readonly NodeRole[];
   /** The shortest time between two rounds of changes to one agent. */
   flushMs?: number;
+  /** A connection on which nothing happens for so long is closed. Default 60 s. */
+  idleMs?: number;
 }
 
 /** Who asks: `node` if its certificate is of this cluster, else why it is not. */
@@ -51,7 +56,7 @@ interface Peer {
 interface Route {
   /** Whether only nodes of this cluster may ask: those with a certificate, until they are removed from the store. */
   nodesOnly: boolean;
-  handle(stream: ServerHttp2Stream, peer: Peer): Promise<void> | void;
+  handle(stream: ServerHttp2Stream, peer: Peer, headers: IncomingHttpHeaders): Promise<void> | void;
 }
 
 const HANDSHAKE_MS = 10_000;
@@ -65,6 +70,8 @@ const DEFAULT_FLUSH_MS = 20;
 export class DispatchServer {
   readonly #options: DispatchOptions;
   readonly #sessions: Sessions;
+  /** Logs, execs and the like of nodes. */
+  readonly streams: Streams;
   readonly #server: Http2SecureServer;
   readonly #connections = new Set<ServerHttp2Session>();
   /**
@@ -78,8 +85,11 @@ export class DispatchServer {
 
   constructor(options: DispatchOptions) {
     this.#options = options;
-    this.#sessions = new Sessions(options);
-    // Logs, exec and attach will be streams of their own: further lines here.
+    this.streams = new Streams({
+      ...options,
+      ask: (nodeId, streamId, request) => this.#sessions.askForStream(nodeId, streamId, request),
+    });
+    this.#sessions = new Sessions(options, (nodeId) => this.streams.lost(nodeId));
     this.#routes = {
       [`GET ${PATHS.ca}`]: {
         nodesOnly: false,
@@ -94,7 +104,15 @@ export class DispatchServer {
         nodesOnly: true,
         handle: (stream, peer) => this.#inTime(stream, () => this.#renew(stream, peer)),
       },
+      [`POST ${PATHS.attach}`]: this.#nodeRequest((body, nodeId) => attach(options, body, nodeId)),
+      [`POST ${PATHS.attachmentsSeen}`]: this.#nodeRequest((body, nodeId) => seen(options, body, nodeId)),
+      [`POST ${PATHS.attachmentsRelease}`]: this.#nodeRequest((body, nodeId) => release(options, body, nodeId)),
       [`POST ${PATHS.session}`]: { nodesOnly: true, handle: (stream, peer) => this.#openSession(stream, peer) },
+      [`POST ${PATHS.stream}`]: {
+        nodesOnly: true,
+        handle: (stream, peer, headers) =>
+          this.streams.accept(stream, peer.node!.nodeId, String(headers[STREAM_ID_HEADER])),
+      },
     };
     this.#server = this.#createServer();
   }
@@ -121,6 +139,7 @@ export class DispatchServer {
   /** Tells the agents, and ends. Idempotent. */
   async close(): Promise<void> {
     this.#sessions.close();
+    this.streams.close();
     if (!this.#server.listening) return;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const connection of this.#connections) connection.close();
@@ -132,7 +151,7 @@ export class DispatchServer {
   }
 
   #createServer(): Http2SecureServer {
-    const { identity, log } = this.#options;
+    const { identity, log, idleMs = IDLE_MS } = this.#options;
     const server = createSecureServer({
       ...tlsContext(identity),
       requestCert: true,
@@ -147,16 +166,19 @@ export class DispatchServer {
     server.on('session', (connection) => {
       this.#connections.add(connection);
       connection.on('close', () => this.#connections.delete(connection));
-      connection.setTimeout(IDLE_MS, () => connection.destroy());
+      connection.setTimeout(idleMs, () => connection.destroy());
+      // Not by itself: on a connection for streams there may be nothing else for hours.
+      connection.on('ping', () => connection.setTimeout(idleMs));
       connection.on('error', (error) => log.debug({ err: error }, 'a connection failed'));
     });
     server.on('tlsClientError', (error) => log.debug({ err: error }, 'a client that does not speak TLS as we do'));
-    server.on('stream', (stream, headers) => this.#route(stream, `${headers[':method']} ${headers[':path']}`));
+    server.on('stream', (stream, headers) => this.#route(stream, headers));
     return server;
   }
 
-  #route(stream: ServerHttp2Stream, request: string): void {
+  #route(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
     const { log } = this.#options;
+    const request = `${headers[':method']} ${headers[':path']}`;
     stream.on('error', (error) => log.debug({ err: error, request }, 'a request failed'));
     const route = Object.hasOwn(this.#routes, request) ? this.#routes[request] : undefined;
     const peer = this.#peerOf(stream);
@@ -164,12 +186,17 @@ export class DispatchServer {
     else if (route.nodesOnly && peer.node === undefined) this.#refuse(stream, new RequestError(401, peer.refusal));
     else if (route.nodesOnly && this.#isRemoved(peer))
       this.#refuse(stream, new RequestError(410, new NodeRemoved().message));
-    else void this.#handle(route, stream, peer, request);
+    else void this.#handle(route, stream, peer, { request, headers });
   }
 
-  async #handle(route: Route, stream: ServerHttp2Stream, peer: Peer, request: string): Promise<void> {
+  async #handle(
+    route: Route,
+    stream: ServerHttp2Stream,
+    peer: Peer,
+    { request, headers }: { request: string; headers: IncomingHttpHeaders },
+  ): Promise<void> {
     try {
-      await route.handle(stream, peer);
+      await route.handle(stream, peer, headers);
     } catch (error) {
       this.#refuse(stream, error, request);
     }
@@ -195,6 +222,13 @@ export class DispatchServer {
   async #renew(stream: ServerHttp2Stream, peer: Peer): Promise<void> {
     const { csr } = parseRenewalRequest(await readJson(stream));
     respondJson(stream, 200, { certificate: await renew(this.#options, csr, peer.node!.nodeId) });
+  }
+
+  /** A plain request of a node: JSON in, JSON out (an empty object if there is nothing to say). */
+  #nodeRequest(answer: (body: unknown, nodeId: string) => Promise<object | void>): Route {
+    const handle = async (stream: ServerHttp2Stream, { node }: Peer): Promise<void> =>
+      respondJson(stream, 200, (await answer(await readJson(stream), node!.nodeId)) ?? {});
+    return { nodesOnly: true, handle: (stream, peer) => this.#inTime(stream, () => handle(stream, peer)) };
   }
 
   #isRemoved({ node }: Peer): boolean {

@@ -283,6 +283,17 @@ describe('liveness', () => {
     }
   });
 
+  test('a node that leaves the cluster is down at once, and says why', async () => {
+    const identity = await m.certify();
+    const { memory, session } = m.agent(identity);
+    await until(() => expect(memory.replaced).toBe(1));
+    const since = performance.now();
+    await session.close({ left: true });
+    await until(() => expect(nodeState(identity.nodeId)).toBe('down'));
+    expect(performance.now() - since).toBeLessThan(900); // returnMs is 1,000
+    expect(m.store.view((view) => view.nodes.get(identity.nodeId)!.status.message)).toBe('left');
+  });
+
   test('an agent turns away from a manager that cannot be reached, and from one that falls silent', async () => {
     const { certificate, key } = await m.certify('manager', false);
     const silent = createSecureServer({ cert: certificate, key });

@@ -7,6 +7,7 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { timestamp, type Clock, type Log, type Timer } from '../model/clock.ts';
 import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
 import type { NodeDescription } from '../model/objects.ts';
+import type { StreamRequest } from '../model/streams.ts';
 import { encodeFrame, FrameError, FrameReader } from './frames.ts';
 import type { FactKey } from './facts.ts';
 import { respondError } from './http.ts';
@@ -27,8 +28,12 @@ export interface SessionHost {
   heard(session: Session): void;
   report(session: Session, reports: TaskStatusReport[]): Promise<void>;
   describe(session: Session, description: NodeDescription): Promise<void>;
+  /** All that the agent was told up to this round is in force on its node. */
+  settled(session: Session, round: number): void;
   readFacts(nodeId: string, read: (one: (fact: FactKey) => AssignmentChange) => void): void;
   periods(): { heartbeatMs: number; timeoutMs: number };
+  /** The node leaves the cluster: it is down, and nobody waits for it. */
+  left(session: Session): void;
   /** The session is over, for whatever reason. Called once. */
   ended(session: Session): void;
 }
@@ -65,6 +70,8 @@ export class Session {
   /** In the order in which they are to be sent; while `#initial` > 0, that many at its front are the full assignment. */
   readonly #dirty = new Set<FactKey>();
   #initial = 0;
+  /** A round that the agent is to answer once all that is dirty now is in force. */
+  #settle: number | undefined;
   #flushTimer: Timer | undefined;
   #flushedAt = -Infinity;
   #unstored = 0;
@@ -94,8 +101,11 @@ export class Session {
     return this.#state !== 'ended';
   }
 
-  /** Begins to send: who is served by, and every fact named here. Later ones come through `mark`. */
-  open(sessionId: string, managers: ManagerAddress[], facts: Iterable<FactKey>): void {
+  /**
+   * Begins to send: who is served by, and every fact named here. Later ones come through `mark`. `settle`: as in the
+   * function of that name.
+   */
+  open(sessionId: string, managers: ManagerAddress[], facts: Iterable<FactKey>, settle?: number): void {
     if (this.#state !== 'admitting') return;
     this.#state = 'open';
     this.#helloTimer.cancel();
@@ -104,12 +114,17 @@ export class Session {
     this.#send({ type: 'welcome', sessionId, managers, time, ...this.#tellPeriods() });
     for (const fact of facts) this.#dirty.add(fact);
     this.#initial = this.#dirty.size;
-    if (this.#initial === 0) this.#send({ type: 'complete' });
+    this.#settle = settle;
+    if (this.#initial === 0) this.#complete();
     this.#flush();
   }
 
-  /** This fact may have changed; the agent will be told what it is by then. */
+  /**
+   * This fact may have changed; the agent will be told what it is by then, and not before what was marked earlier: who takes
+   * a place is in before who leaves it is out.
+   */
   mark(fact: FactKey): void {
+    if (this.#initial === 0) this.#dirty.delete(fact);
     this.#dirty.add(fact);
     if (this.#flushTimer !== undefined || this.#state !== 'open') return;
     const waitMs = Math.max(0, this.#flushedAt + this.#flushMs - this.#clock.monotonic());
@@ -119,9 +134,22 @@ export class Session {
     });
   }
 
+  /** The host hears `settled` with this round once all that is marked by now is in force on the node. */
+  settle(round: number): void {
+    this.#settle = round;
+    if (this.#state === 'open' && this.#dirty.size === 0) this.#writeChanges([]);
+  }
+
   /** There are other managers than the agent was told. */
   tellManagers(managers: ManagerAddress[]): void {
     if (this.#state === 'open') this.#send({ type: 'managers', managers });
+  }
+
+  /** Asks the agent for a stream; false if it cannot be asked now. */
+  askForStream(streamId: string, request: StreamRequest): boolean {
+    if (this.#state !== 'open') return false;
+    this.#send({ type: 'open', streamId, request });
+    return true;
   }
 
   /** Ends it in order, saying why. What was marked and not sent is dropped. */
@@ -176,8 +204,12 @@ export class Session {
       case 'description':
         this.#store(this.#host.describe(this, message.description));
         break;
+      case 'settled':
+        this.#host.settled(this, message.round);
+        break;
       case 'goodbye':
         this.#log.info({}, 'the agent says goodbye');
+        if (message.left === true) this.#host.left(this);
         this.#finish();
         break;
     }
@@ -228,8 +260,26 @@ export class Session {
       if (full && --this.#initial === 0) break;
       if (bytes > CHUNK_BYTES) break;
     }
-    this.#write(`{"type":"${full ? 'assignment' : 'changes'}","changes":[${changes.join(',')}]}`);
-    if (full && this.#initial === 0) this.#send({ type: 'complete' });
+    if (!full) this.#writeChanges(changes);
+    else this.#write(`{"type":"assignment","changes":[${changes.join(',')}]}`);
+    if (full && this.#initial === 0) this.#complete();
+  }
+
+  #complete(): void {
+    this.#send({ type: 'complete', settle: this.#dirty.size === 0 ? this.#takeSettle() : undefined });
+  }
+
+  #writeChanges(changes: string[]): void {
+    const settle = this.#dirty.size === 0 ? this.#takeSettle() : undefined;
+    this.#write(
+      `{"type":"changes","changes":[${changes.join(',')}]${settle === undefined ? '' : `,"settle":${settle}`}}`,
+    );
+  }
+
+  #takeSettle(): number | undefined {
+    const round = this.#settle;
+    this.#settle = undefined;
+    return round;
   }
 
   #send(message: ManagerMessage): void {

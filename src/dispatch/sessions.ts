@@ -8,14 +8,17 @@
 import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
 import { newId } from '../model/ids.ts';
-import type { NodeDescription } from '../model/objects.ts';
-import { StoreClosed, type Event, type Store, type Transaction } from '../store/store.ts';
+import type { Node, NodeDescription, Task } from '../model/objects.ts';
+import { isTerminal } from '../model/states.ts';
+import type { StreamRequest } from '../model/streams.ts';
+import { StoreClosed, type Event, type Store, type Transaction, type View } from '../store/store.ts';
 import { factsOf, markAffected, readFact, type FactKey } from './facts.ts';
 import { RequestError } from './http.ts';
 import { DEFAULT_PERIODS, Liveness, type Periods } from './liveness.ts';
 import type { Hello, ManagerAddress } from './messages.ts';
 import { describeNode, markAllUnknown, markDown, markReady, NodeRemoved, takeReports } from './node-writes.ts';
 import type { Session, SessionHost } from './session.ts';
+import { beginsToLeave, isLeaving, Withdrawals } from './withdrawals.ts';
 
 export interface SessionsDeps {
   store: Store;
@@ -28,17 +31,23 @@ export interface SessionsDeps {
 }
 
 const RETRY_MS = 1_000;
+/** How long a task's stop waits for the nodes that balance it. A node that takes longer is cut off, or hangs. */
+const WITHDRAWN_WITHIN_MS = 2_000;
 
 export class Sessions implements SessionHost {
   readonly #deps: SessionsDeps;
   readonly #liveness: Liveness;
   readonly #sessions = new Map<string, Session>();
+  readonly #sessionEnded: (nodeId: string) => void;
+  readonly #withdrawals = new Withdrawals();
   #unwatch: (() => void) | undefined;
   #nodes = 0;
   #closed = false;
 
-  constructor(deps: SessionsDeps) {
+  /** `sessionEnded` is called when a node has no session any more, or another one. */
+  constructor(deps: SessionsDeps, sessionEnded: (nodeId: string) => void = () => {}) {
     this.#deps = deps;
+    this.#sessionEnded = sessionEnded;
     this.#liveness = new Liveness(deps.clock, { ...DEFAULT_PERIODS, ...deps.periods }, (nodeId) => this.#lost(nodeId));
   }
 
@@ -50,6 +59,7 @@ export class Sessions implements SessionHost {
       (view) => {
         this.#nodes = view.nodes.size;
         for (const node of view.nodes.all()) if (node.status.state !== 'down') this.#liveness.away(node.id);
+        this.#withdraw(view, [...view.tasks.all()].filter(isLeaving));
       },
       (events) => this.#changed(events),
     );
@@ -95,7 +105,7 @@ export class Sessions implements SessionHost {
     this.#sessions.get(nodeId)?.end('replaced', 'the node has begun another session');
     this.#sessions.set(nodeId, session);
     log.info({ node: nodeId, address }, 'node is ready');
-    session.open(newId(random), this.#deps.managers(), facts);
+    session.open(newId(random), this.#deps.managers(), facts, this.#withdrawals.roundOf(nodeId));
     this.heard(session);
   }
 
@@ -114,8 +124,13 @@ export class Sessions implements SessionHost {
     await this.#deps.store.update((tx) => describeNode(tx, session.nodeId, description, this.#deps.clock.now()));
   }
 
+  settled(session: Session, round: number): void {
+    if (this.#sessions.get(session.nodeId) === session)
+      this.#withdrawn(this.#withdrawals.confirmed(session.nodeId, round));
+  }
+
   readFacts(nodeId: string, read: (one: (fact: FactKey) => AssignmentChange) => void): void {
-    this.#deps.store.view((view) => read((fact) => readFact(view, nodeId, fact)));
+    this.#deps.store.view((view) => read((fact) => this.#withBalance(readFact(view, nodeId, fact))));
   }
 
   periods(): { heartbeatMs: number; timeoutMs: number } {
@@ -125,9 +140,15 @@ export class Sessions implements SessionHost {
   ended(session: Session): void {
     if (this.#sessions.get(session.nodeId) !== session) return;
     this.#sessions.delete(session.nodeId);
+    this.#sessionEnded(session.nodeId);
     if (this.#closed) return;
     this.#deps.log.info({ node: session.nodeId }, 'session ended; the node has a while to come back');
     this.#away(session.nodeId);
+  }
+
+  /** Asks a node for a stream; false if it has no session. */
+  askForStream(nodeId: string, streamId: string, request: StreamRequest): boolean {
+    return this.#sessions.get(nodeId)?.askForStream(streamId, request) ?? false;
   }
 
   /** How many nodes have a session. */
@@ -147,7 +168,56 @@ export class Sessions implements SessionHost {
     this.#deps.store.view((view) => {
       this.#nodes = view.nodes.size;
       markAffected(events, view, (nodeId, fact) => this.#sessions.get(nodeId)?.mark(fact));
+      this.#followLeaving(events, view);
     });
+  }
+
+  #followLeaving(events: readonly Event[], view: View): void {
+    const leaving = new Map<string, Task>();
+    for (const event of events) {
+      if (event.table === 'tasks') {
+        const { before, after } = event;
+        if (after !== undefined && beginsToLeave(before, after)) leaving.set(after.id, after);
+        else if (after === undefined || isTerminal(after.status.state)) {
+          leaving.delete((after ?? before)!.id);
+          this.#withdrawals.end((after ?? before)!.id);
+        }
+      } else if (event.table === 'nodes' && event.before !== undefined && isLost(event.after)) {
+        this.#withdrawn(this.#withdrawals.lost(event.before.id));
+      }
+    }
+    this.#withdraw(view, leaving.values());
+  }
+
+  /** Takes these tasks out of balancing: what their nodes are told of them was marked already. */
+  #withdraw(view: View, tasks: Iterable<Task>): void {
+    const alike = Map.groupBy(tasks, (task) => task.networks.map(({ networkId }) => networkId).join(' '));
+    if (alike.size === 0) return;
+    const batches = [...alike].map(([networkIds, leaving]) => {
+      const nodes = networkIds.split(' ').flatMap((id) => view.nodes.by('network', id));
+      const balancing = new Set(nodes.filter((node) => !isLost(node)).map(({ id }) => id));
+      return { tasks: leaving.map(({ id }) => id), nodes: balancing };
+    });
+    const round = this.#withdrawals.begin(batches);
+    for (const nodeId of new Set(batches.flatMap(({ nodes }) => [...nodes]))) this.#sessions.get(nodeId)?.settle(round);
+    this.#deps.clock.after(WITHDRAWN_WITHIN_MS, () => {
+      const late = this.#withdrawals.expired(round);
+      if (late.length > 0)
+        this.#deps.log.warn({ tasks: late }, 'not every node has taken these tasks out of balancing in time');
+      this.#withdrawn(late);
+    });
+  }
+
+  /** No node sends these tasks connections any more: their agents may stop them. */
+  #withdrawn(taskIds: readonly string[]): void {
+    this.#deps.store.view((view) => {
+      for (const taskId of taskIds) this.#sessions.get(view.tasks.get(taskId)?.nodeId ?? '')?.mark(`task ${taskId}`);
+    });
+  }
+
+  #withBalance(change: AssignmentChange): AssignmentChange {
+    if (change.kind !== 'task' || change.value === null || !this.#withdrawals.has(change.key)) return change;
+    return { ...change, value: { ...change.value, balanced: true } };
   }
 
   #tellManagers(): void {
@@ -160,14 +230,29 @@ export class Sessions implements SessionHost {
     this.#liveness.forget(nodeId);
   }
 
+  left(session: Session): void {
+    const { nodeId } = session;
+    if (this.#sessions.get(nodeId) !== session || this.#closed) return;
+    this.#deps.log.info({ node: nodeId }, 'the node has left the cluster');
+    this.#sessions.delete(nodeId);
+    this.#sessionEnded(nodeId);
+    this.#liveness.forget(nodeId);
+    this.#down(nodeId, 'left');
+  }
+
   /** A node's time is over. */
   #lost(nodeId: string): void {
     this.#deps.log.warn({ node: nodeId }, 'heartbeat failure: the node is taken for down');
     const session = this.#sessions.get(nodeId);
     this.#sessions.delete(nodeId);
+    this.#sessionEnded(nodeId);
     session?.drop();
+    this.#down(nodeId, 'heartbeat failure');
+  }
+
+  #down(nodeId: string, message: string): void {
     void this.#write('mark a node as down', (tx, nowMs) => {
-      if (!this.#liveness.expects(nodeId)) markDown(tx, nodeId, nowMs);
+      if (!this.#liveness.expects(nodeId)) markDown(tx, nodeId, message, nowMs);
     });
   }
 
@@ -189,4 +274,9 @@ export class Sessions implements SessionHost {
       clock.after(RETRY_MS, () => void this.#write(what, write));
     }
   }
+}
+
+/** Nobody waits for a node that is down. One that is only away for a moment still sends connections where it used to. */
+function isLost(node: Node | undefined): boolean {
+  return node === undefined || node.status.state === 'down';
 }

@@ -135,6 +135,8 @@ export function task(id: string, serviceId: string, nodeId: string, networks: st
 export class Memory implements Agent {
   facts = new Map<string, unknown>();
   replaced = 0;
+  /** When what it was told is in force; absent: at once. */
+  settled?: () => Promise<void>;
   readonly #description: () => NodeDescription;
 
   constructor(description: () => NodeDescription) {
