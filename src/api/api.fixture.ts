@@ -10,6 +10,8 @@ import {
 } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { rebalancePlan } from '../control/rebalance/plan.ts';
+import { Streams } from '../dispatch/streams.ts';
 import { DockerClient } from '../docker/client.ts';
 import type { Journal } from '../journal/journal.ts';
 import { MemoryJournal } from '../journal/memory.ts';
@@ -20,6 +22,7 @@ import {
   type Cluster,
   type Network,
   type Node,
+  type Payload,
   type Service,
   type Task,
 } from '../model/objects.ts';
@@ -28,6 +31,7 @@ import { createRootCa } from '../pki/authority.ts';
 import { FakeClock } from '../sim/fake-clock.ts';
 import { Store } from '../store/store.ts';
 import type { ClusterControl, ClusterState, InitRequest, JoinRequest } from './cluster-control.ts';
+import type { NodeAttachments } from './node-attachments.ts';
 import { createApi, type Api } from './server.ts';
 import { initRequest, initShape } from './validate/swarm-requests.ts';
 
@@ -42,6 +46,7 @@ export class FakeCluster implements ClusterControl {
     nodeAddress: '',
     manager: false,
     error: '',
+    degraded: [],
     remoteManagers: [],
   };
   readonly asked: (InitRequest | JoinRequest | { force: boolean })[] = [];
@@ -100,6 +105,7 @@ export async function startApi(
   playEngine: RequestListener = notPlayed,
   role: 'manager' | 'worker' | 'none' = 'manager',
   journal: Journal = new MemoryJournal(),
+  attachments?: NodeAttachments,
 ): Promise<TestApi> {
   const directory = mkdtempSync(join(tmpdir(), 'drover-api-'));
   const enginePath = join(directory, 'engine.sock');
@@ -120,12 +126,16 @@ export async function startApi(
   const row = await clusterRow();
   await store.update((tx) => tx.clusters.create(row));
   const cluster = new FakeCluster();
+  const streams = new Streams({ clock, random: Math.random, ask: () => false });
   if (role !== 'none') cluster.become(role);
   let seed = 1;
   const api = await createApi({
     store: () => (cluster.current.manager ? store : undefined),
+    streams: () => (cluster.current.manager ? streams : undefined),
     cluster,
+    attachments: () => attachments,
     engine: { client },
+    rebalancePlan,
     clock,
     random: () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647,
     log: silentLog,
@@ -252,6 +262,17 @@ export function aTask(id: string, serviceId: string, over: Partial<Task> = {}): 
     desiredState: TaskState.RUNNING,
     status: { timestamp: AT, state: TaskState.RUNNING, message: 'started' },
     networks: [],
+    ...over,
+  };
+}
+
+/** A secret or a config: they are told apart by their tables. */
+export function aSecret(id: string, over: Partial<Payload> = {}): Payload {
+  return {
+    id,
+    environment: DEFAULT_ENVIRONMENT,
+    meta: META,
+    spec: { Name: id, Labels: {}, Data: 'aGVsbG8=' },
     ...over,
   };
 }

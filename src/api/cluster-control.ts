@@ -46,6 +46,8 @@ export interface ClusterState {
   manager: boolean;
   /** Why the state is `error` or `pending`, in words; else ''. */
   error: string;
+  /** What this host cannot do in full, in words. */
+  degraded: readonly string[];
   remoteManagers: { NodeID: string; Addr: string }[];
 }
 

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { request as httpRequest, type ServerResponse } from 'node:http';
 import { expect, test } from 'vitest';
 import { messageOf, passes } from './cluster-events.ts';
-import { aNode, anOverlay, aService, startApi } from './api.fixture.ts';
+import { aNode, anOverlay, aSecret, aService, startApi } from './api.fixture.ts';
 
 const NOW = 1_700_000_000_123;
 const service = aService('web');
@@ -31,6 +31,8 @@ test.each([
     { table: 'nodes', before: aNode('n'), after: aNode('n', { gateways: { net1: '10.0.0.2' } }) },
     undefined,
   ],
+  ['secret created', { table: 'secrets', after: aSecret('s') }, 'secret create s {"name":"s"}'],
+  ['config removed', { table: 'configs', before: aSecret('c') }, 'config remove c {"name":"c"}'],
   ['network created', { table: 'networks', after: overlay }, 'network create net1 {"name":"net1-name"}'],
   ['network allocated', { table: 'networks', before: overlay, after: { ...overlay } }, undefined],
   [

@@ -8,7 +8,7 @@ import type { Event, Store } from '../store/store.ts';
 import { hasLabels, some, type Filters } from './filters.ts';
 
 export interface EventMessage {
-  Type: 'service' | 'node' | 'network';
+  Type: 'service' | 'node' | 'network' | 'secret' | 'config';
   Action: 'create' | 'update' | 'remove';
   Actor: { ID: string; Attributes: Record<string, string> };
   scope: 'swarm';
@@ -107,6 +107,12 @@ export function messageOf(event: Event, nowMs: number): EventMessage | undefined
       return event.before.meta.version === event.after.meta.version
         ? undefined
         : message('network', 'update', network.id, Attributes);
+    }
+    case 'secrets':
+    case 'configs': {
+      const payload = (event.after ?? event.before)!;
+      const kind = event.table === 'secrets' ? 'secret' : 'config';
+      return message(kind, action, payload.id, { name: payload.spec.Name });
     }
     default:
       return undefined;

@@ -2,13 +2,16 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { IncomingMessage } from 'node:http';
 import { CLUSTER_ROW, DEFAULT_ENVIRONMENT, type Cluster } from '../model/objects.ts';
+import type { StreamOpener } from '../dispatch/streams.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
+import type { RebalancePlan } from '../model/rebalance.ts';
 import type { Store, View } from '../store/store.ts';
 import type { ClusterControl } from './cluster-control.ts';
 import type { ClusterEvents } from './cluster-events.ts';
 import type { EngineClient, EngineFacts } from './engine-facts.ts';
 import type { EngineNetworks } from './engine-networks.ts';
 import { unavailable, type ApiError } from './errors.ts';
+import type { NodeAttachments } from './node-attachments.ts';
 import { forward } from './proxy.ts';
 import { parseTarget, type RequestTarget } from './request-target.ts';
 
@@ -16,8 +19,14 @@ import { parseTarget, type RequestTarget } from './request-target.ts';
 export interface ApiDeps {
   /** The cluster's state: only on managers, only while they are. */
   store(): Store | undefined;
+  /** Asks nodes for logs and the like: where there is a store. */
+  streams(): StreamOpener | undefined;
   cluster: ClusterControl;
+  /** This node's part in overlays for single containers: only while it is in a cluster. */
+  attachments(): NodeAttachments | undefined;
   engine: { client: EngineClient };
+  /** What a rebalance would move now: the scheduler's rules are not the API's. */
+  rebalancePlan(view: View): RebalancePlan;
   clock: Clock;
   /** Names objects; join tokens use the system's own randomness. */
   random: Random;
@@ -54,6 +63,13 @@ export class ApiContext {
     return store;
   }
 
+  /** What asks nodes for logs and the like. @throws ApiError 503 as `store` */
+  streams(): StreamOpener {
+    const streams = this.deps.streams();
+    if (streams === undefined) throw this.#noManager();
+    return streams;
+  }
+
   /** What a request's path says before its route. */
   target(request: IncomingMessage): RequestTarget {
     let target = this.#targets.get(request);
@@ -71,8 +87,12 @@ export class ApiContext {
     return version === undefined ? route : `/v${version}${route}`;
   }
 
-  /** Hands a request to the engine: as it came, or to another path, or with another body. */
-  passOn(request: FastifyRequest, reply: FastifyReply, changes: { url?: string; body?: Buffer } = {}): FastifyReply {
+  /** Hands a request to the engine: as it came, or to another path, or with another body, or its answer rewritten. */
+  passOn(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    changes: { url?: string; body?: Buffer; rewrite?: (text: string) => string } = {},
+  ): FastifyReply {
     reply.hijack();
     const body = changes.body ?? (Buffer.isBuffer(request.body) ? request.body : undefined);
     forward(request.raw, reply.raw, {
@@ -81,6 +101,7 @@ export class ApiContext {
       answerHeaders: { 'Api-Version': this.facts.apiVersion },
       log: this.deps.log,
       ...(body === undefined ? {} : { body }),
+      ...(changes.rewrite === undefined ? {} : { rewrite: changes.rewrite }),
     });
     return reply;
   }

@@ -29,8 +29,12 @@ export class EngineNetworks {
 
   /** The engine's answer to `url` (a list of networks) without Drover's. @throws EngineUnreachable, DockerError */
   async visible(url = '/networks'): Promise<EngineNetwork[]> {
-    const all = await this.#client.request<EngineNetwork[]>('GET', url, { unversioned: true, timeoutMs: TIMEOUT_MS });
-    return all.filter((network) => !isOurs(network));
+    return (await this.all(url)).filter((network) => !isOurs(network));
+  }
+
+  /** With Drover's. @throws EngineUnreachable, DockerError */
+  all(url = '/networks'): Promise<EngineNetwork[]> {
+    return this.#client.request<EngineNetwork[]>('GET', url, { unversioned: true, timeoutMs: TIMEOUT_MS });
   }
 }
 

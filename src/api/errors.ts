@@ -46,6 +46,9 @@ export function answerFor(error: unknown): { status: number; message: string; un
   if (error.name === 'JournalUnavailable' || error.name === 'StoreClosed') {
     return { status: 503, message: `The cluster's state cannot be written now: ${error.message}`, unexpected: false };
   }
+  // What fastify calls a media type that is none: to Docker's clients, a request like any other that is not understood.
+  if ('code' in error && error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE')
+    return { status: 400, message: `${error.message}: must be 'application/json'`, unexpected: false };
   const status = 'statusCode' in error && typeof error.statusCode === 'number' ? error.statusCode : 500;
   return { status, message: error.message, unexpected: status >= 500 };
 }

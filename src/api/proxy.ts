@@ -28,6 +28,8 @@ export interface ForwardOptions {
   answerHeaders: Record<string, string>;
   /** Sent instead of the client's body, which has been read. */
   body?: Buffer;
+  /** Changes the text of an answer that is good: such an answer is held whole until it has all come. */
+  rewrite?: (text: string) => string;
   log: Log;
 }
 
@@ -45,7 +47,7 @@ export function forward(client: IncomingMessage, response: ServerResponse, optio
   // An engine that answers before it has read everything: the rest of the client's body goes nowhere, but is read, so
   // that the client gets its answer and its hanging up is noticed.
   upstream.once('close', () => client.unpipe(upstream).resume());
-  upstream.once('response', (answer) => relay(answer, response, options.answerHeaders));
+  upstream.once('response', (answer) => relay(answer, response, options));
   upstream.on('error', (error) => {
     if (response.destroyed || response.writableEnded) return;
     if (response.headersSent) {
@@ -84,12 +86,34 @@ export function sendError(
   response.end(body);
 }
 
-function relay(answer: IncomingMessage, response: ServerResponse, own: Record<string, string>): void {
+function relay(answer: IncomingMessage, response: ServerResponse, options: ForwardOptions): void {
+  const { answerHeaders: own, rewrite } = options;
+  if (rewrite !== undefined && answer.statusCode === 200) {
+    relayRewritten(answer, response, own, rewrite);
+    return;
+  }
   response.writeHead(answer.statusCode ?? 502, answer.statusMessage, answerHeaders(answer, own));
   response.flushHeaders();
   answer.pipe(response);
   // A stream cut in the middle must not look like its end.
   answer.on('error', () => response.destroy());
+}
+
+function relayRewritten(
+  answer: IncomingMessage,
+  response: ServerResponse,
+  own: Record<string, string>,
+  rewrite: (text: string) => string,
+): void {
+  const chunks: Buffer[] = [];
+  answer.on('data', (chunk: Buffer) => chunks.push(chunk));
+  answer.on('error', () => response.destroy());
+  answer.on('end', () => {
+    const body = Buffer.from(rewrite(Buffer.concat(chunks).toString()));
+    const headers = answerHeaders(answer, { ...own, 'Content-Length': String(body.length) });
+    response.writeHead(200, answer.statusMessage, headers);
+    response.end(body);
+  });
 }
 
 /** The engine's headers, fit for another connection, with `own` in place of its own. As pairs in one flat list. */

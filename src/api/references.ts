@@ -2,7 +2,8 @@
  * From what a user wrote to the one object meant: full id, then exact name, then a prefix of an id, if it is the only
  * one (docker-api.md 1.3). Pure: reads a view, throws ApiErrors with Docker's sentences.
  */
-import { taskName, type Network, type Node, type Service, type Task } from '../model/objects.ts';
+import { taskName, type Network, type Node, type Payload, type Service, type Task } from '../model/objects.ts';
+import { PAYLOAD_TABLES, type PayloadKind } from '../model/payloads.ts';
 import { nameKey } from '../store/schema.ts';
 import type { View } from '../store/store.ts';
 import { badRequest, notFound } from './errors.ts';
@@ -93,6 +94,19 @@ export function resolveNetwork(view: View, environment: string, reference: strin
       byId: (id) => networks.find((network) => network.id === id),
       byName: (name) => view.networks.by('name', nameKey(environment, name)),
       all: () => networks,
+    },
+    reference,
+  );
+}
+
+export function resolvePayload(view: View, kind: PayloadKind, environment: string, reference: string): Payload {
+  const payloads = view[PAYLOAD_TABLES[kind]];
+  return resolve(
+    {
+      kind,
+      byId: (id) => ofEnvironment(payloads.get(id), environment),
+      byName: (name) => payloads.by('name', nameKey(environment, name)),
+      all: () => inEnvironment(payloads.all(), environment),
     },
     reference,
   );

@@ -31,6 +31,7 @@ const OWN = new Set([
   '_ping',
   'configs',
   'distribution',
+  'drover',
   'events',
   'info',
   'networks',

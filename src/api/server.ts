@@ -18,13 +18,18 @@ import { hasBody, sendError } from './proxy.ts';
 import { isOwnRoute, type RequestTarget } from './request-target.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { eventRoutes } from './routes/events.ts';
+import { logRoutes } from './routes/logs.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
+import { payloadRoutes } from './routes/payloads.ts';
+import { rebalanceRoutes } from './routes/rebalance.ts';
+import { execUpgrade, isExec, remoteRoutes } from './routes/remote.ts';
+import { rolloutRoutes } from './routes/rollouts.ts';
 import { serviceRoutes } from './routes/services.ts';
+import { stackRoutes } from './routes/stacks.ts';
 import { swarmRoutes } from './routes/swarm.ts';
 import { systemRoutes } from './routes/system.ts';
 import { taskRoutes } from './routes/tasks.ts';
-import { unbuiltRoutes } from './routes/unbuilt.ts';
 
 export type { ApiDeps } from './context.ts';
 export type { Endpoint, TlsFiles } from './listen.ts';
@@ -56,7 +61,10 @@ export async function createApi(deps: ApiDeps): Promise<Api> {
   const listeners = new Listeners(
     {
       request: (request, response) => app.routing(request, response),
-      shouldUpgrade: (request) => !isOwnRoute(api.target(request).route),
+      shouldUpgrade: (request) => {
+        const { route } = api.target(request);
+        return !isOwnRoute(route) || isExec(request.method, route);
+      },
       upgrade: (request, socket, head) => upgrade(api, request, socket, head),
     },
     deps.clock,
@@ -121,13 +129,18 @@ function application(api: ApiContext): FastifyInstance {
   for (const routes of [
     containerRoutes,
     eventRoutes,
+    logRoutes,
     networkRoutes,
     nodeRoutes,
+    payloadRoutes,
+    rebalanceRoutes,
+    remoteRoutes,
+    rolloutRoutes,
     serviceRoutes,
+    stackRoutes,
     swarmRoutes,
     systemRoutes,
     taskRoutes,
-    unbuiltRoutes,
   ]) {
     routes(app, api);
   }
@@ -167,6 +180,10 @@ function upgrade(api: ApiContext, request: IncomingMessage, socket: Duplex, head
     socket.on('error', (error) => log.debug({ err: error }, 'a client broke off'));
     const headers = { ...answerHeaders, 'Content-Type': 'application/json' };
     socket.end(plainAnswer(refused.status, JSON.stringify({ message: refused.message }), headers));
+    return;
+  }
+  if (isExec(request.method, target.route)) {
+    void execUpgrade(api, request, socket, head);
     return;
   }
   forwardUpgrade(request, socket, head, {

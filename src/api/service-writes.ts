@@ -3,7 +3,9 @@
  * service and, when the spec moved, its version for the tasks to refer to (docker-api.md 1.9).
  */
 import { isDeepStrictEqual } from 'node:util';
-import { serviceSpecId, type Service } from '../model/objects.ts';
+import { dependenciesOf } from '../model/depends-on.ts';
+import { isTaskDirty } from '../model/dirty.ts';
+import { isJob, serviceSpecId, type Service } from '../model/objects.ts';
 import type { NetworkAttachmentConfig, ServiceSpec } from '../model/specs.ts';
 import { nameKey } from '../store/schema.ts';
 import type { Transaction, View } from '../store/store.ts';
@@ -11,7 +13,9 @@ import { PREDEFINED } from './engine-networks.ts';
 import { ApiError, badRequest, conflict, notBuilt, notFound } from './errors.ts';
 import { ingressOf, publishesInMesh } from './network-rules.ts';
 import { resolveService } from './references.ts';
-import { checkPortsAreFree } from './validate/service-ports.ts';
+import { checkStartOrder } from './stacks/start-order.ts';
+import { checkPayloadsExist } from './validate/payload-references.ts';
+import { checkOwnPortsAreKept, checkPortsAreFree } from './validate/service-ports.ts';
 
 export interface NewService {
   environment: string;
@@ -28,9 +32,13 @@ export function createService(tx: Transaction, wanted: NewService): string {
   const { environment, id, at } = wanted;
   checkNameIsFree(tx, environment, wanted.spec.Name);
   checkAgainstCluster(tx, wanted.spec, id);
+  checkPayloadsExist(tx, environment, wanted.spec.TaskTemplate);
+  checkStartOrder(tx, environment, wanted.spec);
   const spec = withAuth(wanted.spec, wanted.auth);
   const meta = { version: tx.index, createdAt: at, updatedAt: at };
-  tx.services.create({ id, environment, meta, spec, specVersion: tx.index });
+  const order = dependenciesOf(spec).length > 0 ? { startsInOrder: true as const } : {};
+  const run = isJob({ spec }) ? { jobStatus: { iteration: 0, lastExecution: at } } : {};
+  tx.services.create({ id, environment, meta, spec, specVersion: tx.index, ...run, ...order });
   writeVersion(tx, id, spec);
   return id;
 }
@@ -51,8 +59,8 @@ export interface ServiceUpdate extends ServiceWrite {
 }
 
 /**
- * Gives a service a new spec. The same spec again makes no new version, so that no task is replaced; it only clears an
- * update's status, which lets a paused update go on.
+ * Gives a service a new spec; a job runs anew with it. The same spec again makes no new version, so that no task is
+ * replaced and no job run again; it only lets an update go on that was paused.
  * @throws ApiError 404, 500 if the version is stale, 501 to rename or change the mode, 400
  */
 export function updateService(tx: Transaction, update: ServiceUpdate): void {
@@ -61,17 +69,39 @@ export function updateService(tx: Transaction, update: ServiceUpdate): void {
   const mode = (spec: ServiceSpec): string => Object.keys(spec.Mode).join();
   if (mode(update.spec) !== mode(service.spec)) throw notBuilt('service mode change is not allowed');
   checkAgainstCluster(tx, update.spec, service.id);
+  checkPayloadsExist(tx, service.environment, update.spec.TaskTemplate);
+  checkStartOrder(tx, service.environment, update.spec);
   const source = update.authFrom === 'previous-spec' ? service.previousSpec : service.spec;
   if (update.authFrom === 'previous-spec' && source === undefined)
     throw badRequest(`service ${service.id} does not have a previous spec`);
   const spec = withAuth(update.spec, update.auth ?? source?.TaskTemplate.ContainerSpec?.PullOptions?.RegistryAuth);
   const { updateStatus, ...rest } = service;
   if (!isDeepStrictEqual(spec, service.spec)) {
-    tx.services.update({ ...rest, ...moved(tx, service, spec, update.at) });
+    tx.services.update({ ...rest, ...moved(tx, service, spec, update.at), ...keptInRollout(tx, service, spec) });
     writeVersion(tx, service.id, spec);
-  } else if (updateStatus !== undefined && updateStatus.state !== 'completed') {
+  } else if (
+    updateStatus !== undefined &&
+    !['completed', 'updating', 'rollback_started'].includes(updateStatus.state)
+  ) {
     tx.services.update(rest);
   }
+}
+
+/**
+ * A spec that moves ends a rollout under way and begins another. But a change that no task feels, such as a scaling, is no
+ * new version: the rollout goes on, and what it may go back to stays the version before it.
+ */
+function keptInRollout(tx: Transaction, service: Service, spec: ServiceSpec): Partial<Service> {
+  const { updateStatus, previousSpec, previousSpecVersion, specVersion, promoted } = service;
+  const underWay = updateStatus?.state === 'updating' || updateStatus?.state === 'rollback_started';
+  if (!underWay || isTaskDirty(service, service.spec, { spec, specVersion: tx.index })) return {};
+  return {
+    updateStatus,
+    ...(promoted === specVersion ? { promoted: tx.index } : {}),
+    ...(previousSpec === undefined || previousSpecVersion === undefined
+      ? {}
+      : { previousSpec: { ...previousSpec, Mode: spec.Mode }, previousSpecVersion }),
+  };
 }
 
 /**
@@ -79,15 +109,34 @@ export function updateService(tx: Transaction, update: ServiceUpdate): void {
  * @throws ApiError 404, 500 if the version is stale, 400 if there is no previous spec or what it needs is gone
  */
 export function rollBackService(tx: Transaction, rollback: ServiceWrite): void {
-  const service = current(tx, rollback);
+  goBack(tx, current(tx, rollback), rollback.at, 'manually requested rollback');
+}
+
+/** @throws ApiError as `rollBackService` */
+export function goBack(tx: Transaction, service: Service, at: string, message: string): void {
   const { previousSpec: spec } = service;
   if (spec === undefined) throw badRequest(`service ${service.id} does not have a previous spec`);
   checkAgainstCluster(tx, spec, service.id);
+  checkPayloadsExist(tx, service.environment, spec.TaskTemplate);
+  checkStartOrder(tx, service.environment, spec);
   tx.services.update({
     ...service,
-    ...moved(tx, service, spec, rollback.at),
-    updateStatus: { state: 'rollback_started', startedAt: rollback.at, message: 'manually requested rollback' },
+    ...moved(tx, service, spec, at),
+    // A job is not rolled back task by task: it runs anew, as it was before.
+    ...(isJob(service)
+      ? {}
+      : {
+          updateStatus: { state: 'rollback_started', startedAt: at, message },
+        }),
   });
+  writeVersion(tx, service.id, spec);
+}
+
+/** Gives a service a spec that is known to keep all rules, as an update would; but a job does not run anew for it. */
+export function moveService(tx: Transaction, service: Service, spec: ServiceSpec, at: string): void {
+  const { updateStatus: _, ...rest } = service;
+  const { jobStatus } = service;
+  tx.services.update({ ...rest, ...moved(tx, service, spec, at), ...(jobStatus === undefined ? {} : { jobStatus }) });
   writeVersion(tx, service.id, spec);
 }
 
@@ -104,6 +153,9 @@ function moved(
     previousSpec: service.spec,
     previousSpecVersion: service.specVersion,
     meta: { ...service.meta, version: tx.index, updatedAt: at },
+    ...(service.jobStatus === undefined
+      ? {}
+      : { jobStatus: { iteration: service.jobStatus.iteration + 1, lastExecution: at } }),
   };
 }
 
@@ -134,6 +186,7 @@ function checkNameIsFree(view: View, environment: string, name: string): void {
 
 /** What can only be said with the newest state in hand. */
 function checkAgainstCluster(view: View, spec: ServiceSpec, serviceId: string): void {
+  checkOwnPortsAreKept(view, spec);
   checkPortsAreFree(view, spec, serviceId);
   if (publishesInMesh(spec) && ingressOf(view) === undefined)
     throw badRequest('service needs ingress network, but no ingress network is present');

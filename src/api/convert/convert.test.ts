@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { taskName, type Task } from '../../model/objects.ts';
+import type { ServiceMode } from '../../model/specs.ts';
 import { TaskState } from '../../model/states.ts';
 import { aNode, anOverlay, aService, aTask, AT } from '../api.fixture.ts';
 import { networkJson, verboseNetworkJson } from './network.ts';
@@ -89,12 +91,82 @@ describe('a service', () => {
 
   test('a global service wants as many tasks as it has nodes', () => {
     const service = aService('web', { spec: { ...aService('web').spec, Mode: { Global: {} } } });
-    const tasks = [aTask('a', 'web'), aTask('b', 'web'), aTask('c', 'web', { desiredState: TaskState.SHUTDOWN })];
+    const on = (id: string, nodeId: string, over: Partial<Task> = {}) => aTask(id, 'web', { nodeId, ...over });
+    const gone = on('c', 'n3', { desiredState: TaskState.SHUTDOWN });
+    const comes = on('d', 'n1', { status: { timestamp: AT, state: TaskState.STARTING, message: '' } });
+    const tasks = [on('a', 'n1'), on('b', 'n2'), gone, comes];
     expect(serviceStatus(service, tasks)).toMatchObject({ RunningTasks: 2, DesiredTasks: 2 });
   });
 });
 
+describe('a job', () => {
+  const spec = (Mode: ServiceMode) => ({ ...aService('job').spec, Mode });
+  const job = (Mode: ServiceMode) =>
+    aService('job', { spec: spec(Mode), jobStatus: { iteration: 2, lastExecution: AT } });
+  const replicated = job({ ReplicatedJob: { MaxConcurrent: 3, TotalCompletions: 5 } });
+  const task = (slot: number, state: TaskState, over: Partial<Task> = {}) => {
+    const status = { timestamp: AT, state, message: '' };
+    const nodeId = `node${slot}`;
+    return aTask(`t${slot}`, 'job', {
+      slot,
+      jobIteration: 2,
+      desiredState: TaskState.COMPLETE,
+      status,
+      nodeId,
+      ...over,
+    });
+  };
+  const tasks = [
+    task(1, TaskState.COMPLETE),
+    task(2, TaskState.COMPLETE, { jobIteration: 1 }),
+    task(2, TaskState.RUNNING),
+    task(3, TaskState.FAILED, { desiredState: TaskState.SHUTDOWN }),
+    task(3, TaskState.READY, { desiredState: TaskState.READY }),
+    task(4, TaskState.COMPLETE, { desiredState: TaskState.SHUTDOWN }),
+    task(4, TaskState.COMPLETE),
+  ];
+
+  test('shows which run it is, and counts that one alone', () => {
+    expect(serviceJson(replicated, () => undefined)).toMatchObject({
+      JobStatus: { JobIteration: { Index: 2 }, LastExecution: AT },
+    });
+    expect(serviceStatus(replicated, tasks)).toEqual({ RunningTasks: 1, DesiredTasks: 3, CompletedTasks: 2 });
+    const global = tasks.map((one) => ({ ...one, slot: 0 }));
+    expect(serviceStatus(job({ GlobalJob: {} }), global)).toEqual({
+      RunningTasks: 1,
+      DesiredTasks: 2,
+      CompletedTasks: 2,
+    });
+  });
+
+  test('has no update policies among its defaults', () => {
+    expect(withDefaults(replicated.spec)).not.toHaveProperty('UpdateConfig');
+    expect(withDefaults(replicated.spec)).not.toHaveProperty('RollbackConfig');
+  });
+
+  test('counts its slots from 0, which Docker leaves out', () => {
+    const version = { id: 'job@1', serviceId: 'job', version: 1, spec: replicated.spec };
+    const shown = (one: Task) => taskJson(one, version, () => undefined);
+    expect(shown(task(2, TaskState.RUNNING))).toMatchObject({
+      Slot: 1,
+      JobIteration: { Index: 2 },
+      DesiredState: 'complete',
+    });
+    expect(shown(task(1, TaskState.RUNNING))).not.toHaveProperty('Slot');
+    expect(shown(task(0, TaskState.RUNNING))).not.toHaveProperty('Slot');
+    expect(taskName(task(1, TaskState.RUNNING))).toBe('job.0.t1');
+    expect(taskName(task(0, TaskState.RUNNING))).toBe('job.node0.t0');
+  });
+});
+
 describe('a task', () => {
+  test('in a crash loop says why it waits', () => {
+    const waits = { desiredState: TaskState.READY, startAfter: AT, quickFailures: 4 };
+    expect(taskJson(aTask('t', 'web', waits), undefined, () => undefined)).toMatchObject({
+      Status: { Err: `crash loop: 4 quick failures in a row; not started before ${AT}` },
+    });
+  });
+
   const version = { id: 'web@1', serviceId: 'web', version: 1, spec: aService('web').spec };
 
   test('in all its parts', () => {
@@ -187,6 +259,7 @@ describe('a network', () => {
       nodes: [aNode('n1', { gateways: { net1: '10.0.16.2' } }), aNode('n2')],
       services: [aService('web', { endpoint: { spec: {}, ports: [port], virtualIps: [] } })],
       tasks: [task],
+      attachments: [],
     };
     expect(verboseNetworkJson(overlay, use)).toMatchObject({
       Peers: [{ Name: 'host-n1', IP: '10.77.0.2' }],
@@ -207,6 +280,7 @@ test('outside of a cluster the Swarm section says only that', () => {
     nodeAddress: '',
     manager: false,
     error: '',
+    degraded: [],
     remoteManagers: [],
   } as const;
   expect(swarmInfoJson({ ...state, remoteManagers: [] }, undefined, [])).toEqual({

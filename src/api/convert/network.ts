@@ -1,5 +1,12 @@
 /** An overlay as Docker's API shows it: in lists and inspect, with its peers and services when verbose. Pure. */
-import { taskName, type Network, type Node, type Service, type Task } from '../../model/objects.ts';
+import {
+  taskName,
+  type ContainerAttachment,
+  type Network,
+  type Node,
+  type Service,
+  type Task,
+} from '../../model/objects.ts';
 import { macOf } from '../../model/addresses.ts';
 
 export function networkJson(network: Network): Record<string, unknown> {
@@ -28,6 +35,7 @@ export interface NetworkUse {
   nodes: readonly Node[];
   services: readonly Service[];
   tasks: readonly Task[];
+  attachments: readonly ContainerAttachment[];
 }
 
 /** `docker network inspect --verbose`: the nodes and the services with an address in it. */
@@ -40,7 +48,7 @@ export function verboseNetworkJson(network: Network, use: NetworkUse): Record<st
       Name: node.description?.hostname ?? node.id,
       IP: node.description?.dataPathAddress ?? node.status.address,
     })),
-    Services: Object.fromEntries(services),
+    Services: Object.fromEntries([...services, ...containersInNetwork(use)]),
   };
 }
 
@@ -83,6 +91,17 @@ function optionsJson(network: Network): Record<string, string> {
   const chosen: Record<string, string> =
     vni === undefined ? {} : { 'com.docker.network.driver.overlay.vxlanid_list': String(vni) };
   return { ...chosen, ...network.spec.Options };
+}
+
+/** Containers that are no tasks, as Swarm shows them: those of the service without a name. */
+function containersInNetwork({ nodes, attachments }: NetworkUse): [string, object][] {
+  const hosts = new Map(nodes.map((node) => [node.id, node.description?.dataPathAddress ?? '']));
+  const Tasks = attachments.flatMap(({ address, container, nodeId }) => {
+    if (address === undefined || container?.running !== true) return [];
+    const Info = { 'Host IP': hosts.get(nodeId) ?? '' };
+    return [{ Name: container.name, EndpointID: macOf(address), EndpointIP: address, Info }];
+  });
+  return Tasks.length === 0 ? [] : [['', { VIP: '<nil>', Ports: [], LocalLBIndex: 0, Tasks }]];
 }
 
 function serviceInNetwork(network: Network, service: Service, use: NetworkUse): object {

@@ -9,11 +9,7 @@ export function nodeJson(node: Node): object {
     UpdatedAt: node.meta.updatedAt,
     Spec: node.spec,
     Description: descriptionJson(node.description),
-    Status: {
-      State: node.status.state,
-      ...(node.status.message === '' ? {} : { Message: node.status.message }),
-      Addr: node.status.address,
-    },
+    Status: statusJson(node),
     ...(node.manager === undefined
       ? {}
       : {
@@ -24,6 +20,18 @@ export function nodeJson(node: Node): object {
           },
         }),
   };
+}
+
+/** The message of a node that is ready says what its host cannot do in full: `docker node inspect --pretty` prints it. */
+function statusJson(node: Node): object {
+  const { state, message, address } = node.status;
+  const said = message === '' ? degradedOf(node).join('; ') : message;
+  return { State: state, ...(said === '' ? {} : { Message: said }), Addr: address };
+}
+
+/** What the host of a node that is ready cannot do in full, in words; nobody knows it of another. */
+export function degradedOf({ status, description }: Node): readonly string[] {
+  return status.state === 'ready' ? (description?.degraded ?? []) : [];
 }
 
 /** A node that has not yet been heard of has an empty description: clients read through it without looking. */

@@ -6,7 +6,7 @@ import {
   rollbackConfigOf,
   updateConfigOf,
 } from '../../model/defaults.ts';
-import type { Network, Service, Task, UpdateStatus } from '../../model/objects.ts';
+import { isJob, type Network, type Service, type Task, type UpdateStatus } from '../../model/objects.ts';
 import type { ServiceSpec } from '../../model/specs.ts';
 import { TaskState } from '../../model/states.ts';
 import { portJson } from './ports.ts';
@@ -34,6 +34,7 @@ export function serviceJson(
     ...(service.previousSpec === undefined ? {} : { PreviousSpec: shown(service.previousSpec) }),
     Endpoint: endpointJson(service, networkOf),
     ...(service.updateStatus === undefined ? {} : { UpdateStatus: updateStatusJson(service.updateStatus) }),
+    ...(service.jobStatus === undefined ? {} : { JobStatus: jobStatusJson(service.jobStatus) }),
     ...(view.tasks === undefined ? {} : { ServiceStatus: serviceStatus(service, view.tasks) }),
   };
 }
@@ -62,8 +63,7 @@ export function withDefaults(spec: ServiceSpec): ServiceSpec {
       ForceUpdate: task.ForceUpdate ?? 0,
       Runtime: task.Runtime || 'container',
     },
-    UpdateConfig: updateConfigOf(spec),
-    RollbackConfig: rollbackConfigOf(spec),
+    ...(isJob({ spec }) ? {} : { UpdateConfig: updateConfigOf(spec), RollbackConfig: rollbackConfigOf(spec) }),
     EndpointSpec: { ...spec.EndpointSpec, Mode: spec.EndpointSpec?.Mode ?? 'vip' },
   };
 }
@@ -71,14 +71,29 @@ export function withDefaults(spec: ServiceSpec): ServiceSpec {
 /**
  * Counts as Docker's `service ls` shows them. Running: observed and wanted, so that a task on a lost host or one being
  * stopped does not count. Desired, for a global service: the nodes it is to run on.
+ *
+ * Of a job only the present run counts. Desired: how many may run at once or, of a global one, the tasks that have not
+ * completed; clients add the completed ones.
  */
 export function serviceStatus(service: Service, tasks: readonly Task[]): object {
-  const wanted = tasks.filter((task) => task.desiredState <= TaskState.RUNNING);
+  const { jobStatus } = service;
+  const present = tasks.filter((task) => task.jobIteration === jobStatus?.iteration);
+  const isDone = (task: Task): boolean => jobStatus !== undefined && task.status.state === TaskState.COMPLETE;
+  // One that was being stopped may have completed, and the one in its place as well.
+  const completed = new Set(present.filter(isDone).map((task) => task.slot || task.nodeId));
+  const wanted = present.filter((task) => task.desiredState <= TaskState.COMPLETE && !isDone(task));
   return {
     RunningTasks: wanted.filter((task) => task.status.state === TaskState.RUNNING).length,
-    DesiredTasks: service.spec.Mode.Global === undefined ? replicasOf(service.spec) : wanted.length,
-    CompletedTasks: 0,
+    // Start-first, a node may have two for a while.
+    DesiredTasks: desiredTasks(service.spec) ?? new Set(wanted.map(({ nodeId }) => nodeId)).size,
+    CompletedTasks: completed.size,
   };
+}
+
+/** Undefined for the global modes, where the nodes decide. */
+function desiredTasks({ Mode, ...spec }: ServiceSpec): number | undefined {
+  if (Mode.Global !== undefined || Mode.GlobalJob !== undefined) return undefined;
+  return Mode.ReplicatedJob === undefined ? replicasOf({ Mode, ...spec }) : (Mode.ReplicatedJob.MaxConcurrent ?? 1);
 }
 
 function endpointJson(service: Service, networkOf: (id: string) => Network | undefined): object {
@@ -99,6 +114,10 @@ function endpointJson(service: Service, networkOf: (id: string) => Network | und
           })),
         }),
   };
+}
+
+function jobStatusJson({ iteration, lastExecution }: NonNullable<Service['jobStatus']>): object {
+  return { JobIteration: { Index: iteration }, LastExecution: lastExecution };
 }
 
 function updateStatusJson(status: UpdateStatus): object {

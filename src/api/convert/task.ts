@@ -1,17 +1,24 @@
 /** A task as Docker's API shows it. Pure. */
-import type { Network, ServiceSpecVersion, Task } from '../../model/objects.ts';
-import { taskStateName } from '../../model/states.ts';
+import { shownSlot, type Network, type Service, type ServiceSpecVersion, type Task } from '../../model/objects.ts';
+import { crashLoop } from '../../model/restart-backoff.ts';
+import { taskStateName, TaskState } from '../../model/states.ts';
 import { networkReference } from './network.ts';
 import { hiddenAuth } from './service.ts';
 import { portJson } from './ports.ts';
 
-/** `spec` is the version the task was made from; `networkOf` finds the overlays it is attached to. */
+/**
+ * `spec` is the version the task was made from; `networkOf` finds the overlays it is attached to. `service`: a task that
+ * its start order holds back says what it waits for.
+ */
 export function taskJson(
   task: Task,
   spec: ServiceSpecVersion | undefined,
   networkOf: (id: string) => Network | undefined,
+  service?: Pick<Service, 'startOrder'>,
 ): object {
   const { meta, status } = task;
+  const waits = task.desiredState === TaskState.READY ? service?.startOrder : undefined;
+  const error = status.error ?? waits?.waitsFor ?? crashLoop(task);
   return {
     ID: task.id,
     Version: { Index: meta.version },
@@ -20,17 +27,18 @@ export function taskJson(
     Labels: {},
     Spec: spec === undefined ? {} : hiddenAuth(spec.spec).TaskTemplate,
     ServiceID: task.serviceId,
-    ...(task.slot === 0 ? {} : { Slot: task.slot }),
+    ...(shownSlot(task) === 0 ? {} : { Slot: shownSlot(task) }),
     ...(task.nodeId === '' ? {} : { NodeID: task.nodeId }),
     Status: {
       Timestamp: status.timestamp,
       State: taskStateName(status.state),
-      Message: status.message,
-      ...(status.error === undefined ? {} : { Err: status.error }),
+      Message: waits?.waitsFor ?? status.message,
+      ...(error === undefined ? {} : { Err: error }),
       ...(status.container === undefined ? {} : { ContainerStatus: containerJson(status.container) }),
       PortStatus: status.ports === undefined || status.ports.length === 0 ? {} : { Ports: status.ports.map(portJson) },
     },
     DesiredState: taskStateName(task.desiredState),
+    ...(task.jobIteration === undefined ? {} : { JobIteration: { Index: task.jobIteration } }),
     ...(task.genericResources === undefined ? {} : { GenericResources: task.genericResources }),
     ...(task.networks.length === 0 ? {} : { NetworksAttachments: attachments(task, networkOf) }),
   };

@@ -12,9 +12,20 @@ import { checked, isTrue, parseJson } from '../body.ts';
 import type { ApiContext } from '../context.ts';
 import { networkJson, verboseNetworkJson } from '../convert/network.ts';
 import { findNetwork, NETWORK_LABEL, PREDEFINED, type FoundNetwork } from '../engine-networks.ts';
-import { ApiError, conflict, notBuilt } from '../errors.ts';
+import { connectShape, disconnectShape } from '../container-plan.ts';
+import { ApiError, conflict, notBuilt, unavailable } from '../errors.ts';
+import type { NodeAttachments } from '../node-attachments.ts';
+import { connectContainer, disconnectContainer } from '../overlay-containers.ts';
+import { overlaysOf } from '../overlays.ts';
 import { parseFilters } from '../filters.ts';
-import { checkOneIngress, networkMatches, prunable, removeNetwork, withFilter } from '../network-rules.ts';
+import {
+  checkOneIngress,
+  checkSubnetsAreFree,
+  networkMatches,
+  prunable,
+  removeNetwork,
+  withFilter,
+} from '../network-rules.ts';
 import { resolveNetwork, visibleNetworks } from '../references.ts';
 import { networkShape, overlaySpec } from '../validate/network-shape.ts';
 
@@ -24,6 +35,7 @@ interface ById {
 
 /** The engine's own time for removing many networks. */
 const PRUNE_TIMEOUT_MS = 60_000;
+const INSPECT_TIMEOUT_MS = 5_000;
 
 export function networkRoutes(app: FastifyInstance, api: ApiContext): void {
   app.get<{ Querystring: { filters?: string } }>('/networks', (request) => list(api, request, request.query.filters));
@@ -34,7 +46,9 @@ export function networkRoutes(app: FastifyInstance, api: ApiContext): void {
     const found =
       scope === 'swarm' ? { overlay: overlayOf(api, request) } : await find(api, request, scope === 'local');
     if ('local' in found) return passTo(api, request, reply, found.local.Id);
-    return api.store().view((view) => inspected(view, found.overlay, isTrue(verbose)));
+    const store = api.deps.store();
+    const json = store?.view((view) => inspected(view, found.overlay, isTrue(verbose))) ?? networkJson(found.overlay);
+    return { ...json, Containers: await containersOn(api, found.overlay.id) };
   });
   app.post('/networks/create', (request, reply) => create(api, request, reply));
   app.delete<ById>('/networks/:id', async (request, reply) => {
@@ -43,16 +57,15 @@ export function networkRoutes(app: FastifyInstance, api: ApiContext): void {
     await api.store().update((tx) => removeNetwork(tx, found.overlay.id));
     return reply.code(204).send();
   });
-  for (const action of ['connect', 'disconnect'] as const) {
-    app.post<ById>(`/networks/:id/${action}`, async (request, reply) => {
-      const found = await find(api, request);
-      if ('local' in found) return passTo(api, request, reply, found.local.Id, `/${action}`);
-      const { Name } = found.overlay.spec;
-      throw notBuilt(
-        `network ${Name} is an overlay of the cluster: to ${action} single containers is not supported yet`,
-      );
-    });
-  }
+  app.post<ById>('/networks/:id/connect', (request, reply) => connect(api, request, reply));
+  app.post<ById>('/networks/:id/disconnect', async (request, reply) => {
+    const found = await find(api, request);
+    if ('local' in found) return passTo(api, request, reply, found.local.Id, '/disconnect');
+    const { id, spec } = found.overlay;
+    const body = checked(disconnectShape, parseJson(request));
+    await disconnectContainer(api, attachmentsOf(api), { id, name: spec.Name }, body);
+    return reply.code(200).send();
+  });
   app.post<{ Querystring: { filters?: string } }>('/networks/prune', (request) =>
     prune(api, request, request.query.filters),
   );
@@ -61,11 +74,9 @@ export function networkRoutes(app: FastifyInstance, api: ApiContext): void {
 async function list(api: ApiContext, request: FastifyRequest, filterText: string | undefined): Promise<object[]> {
   const filters = parseFilters(filterText, ['dangling', 'driver', 'id', 'label', 'name', 'scope', 'type']);
   const store = api.deps.store();
-  const overlays = store?.view((view) =>
-    visibleNetworks(view, api.environment(request))
-      .filter((network) => networkMatches(view, network, filters))
-      .map(networkJson),
-  );
+  const all = overlaysOf(api, api.environment(request));
+  const matching = (view?: View) => all?.filter((network) => networkMatches(view, network, filters)).map(networkJson);
+  const overlays = store === undefined ? matching() : store.view(matching);
   try {
     return [...(await api.networks.visible(api.target(request.raw).engineUrl)), ...(overlays ?? [])];
   } catch (error) {
@@ -82,13 +93,56 @@ function withoutEngine<T>(api: ApiContext, overlays: T | undefined, error: unkno
 
 /** The network that the path names, among those a user may see. @throws ApiError 404, 400 */
 async function find(api: ApiContext, request: FastifyRequest<ById>, localOnly = false): Promise<FoundNetwork> {
-  const store = localOnly ? undefined : api.deps.store();
-  const overlays = store?.view((view) => visibleNetworks(view, api.environment(request)));
+  const overlays = localOnly ? undefined : overlaysOf(api, api.environment(request));
   const locals = await api.networks.visible().catch((error: unknown) => {
     const found = overlays?.some(({ id, spec }) => id === request.params.id || spec.Name === request.params.id);
     return withoutEngine(api, found === true ? [] : undefined, error);
   });
   return findNetwork(request.params.id, locals, overlays ?? []);
+}
+
+/** Connects a container to the network of the path; one that a worker has never heard of, the managers may know. */
+async function connect(api: ApiContext, request: FastifyRequest<ById>, reply: FastifyReply): Promise<FastifyReply> {
+  const reference = request.params.id;
+  let id: string | undefined;
+  try {
+    const found = await find(api, request);
+    if ('local' in found) return passTo(api, request, reply, found.local.Id, '/connect');
+    id = found.overlay.id;
+  } catch (error) {
+    const elsewhere = api.deps.store() === undefined && api.deps.attachments() !== undefined;
+    if (!elsewhere || !(error instanceof ApiError) || error.status !== 404) throw error;
+  }
+  const body = checked(connectShape, parseJson(request));
+  await connectContainer(api, request, attachmentsOf(api), { reference, ...(id === undefined ? {} : { id }) }, body);
+  return reply.code(200).send();
+}
+
+/** @throws ApiError 503 where this node takes no part in overlays */
+function attachmentsOf(api: ApiContext): NodeAttachments {
+  const attachments = api.deps.attachments();
+  if (attachments === undefined) throw unavailable('This node takes no part in the overlays of its swarm now.');
+  return attachments;
+}
+
+/** The containers of this host in an overlay, tasks included, as the engine shows them; null if there are none. */
+async function containersOn(api: ApiContext, id: string): Promise<object | null> {
+  const here = api.deps
+    .attachments()
+    ?.overlays()
+    .find((overlay) => overlay.id === id);
+  if (here === undefined) return null;
+  try {
+    const { Containers = null } = await api.deps.engine.client.request<{ Containers?: object | null }>(
+      'GET',
+      `/networks/${here.engineNetwork}`,
+      { timeoutMs: INSPECT_TIMEOUT_MS },
+    );
+    return Containers === null || Object.keys(Containers).length === 0 ? null : Containers;
+  } catch (error) {
+    api.deps.log.debug({ err: error, network: id }, 'an overlay without its containers: the engine does not show them');
+    return null;
+  }
 }
 
 function overlayOf(api: ApiContext, request: FastifyRequest<ById>): Network {
@@ -107,7 +161,8 @@ function inspected(view: View, network: Network, verbose: boolean): object {
   if (!verbose) return networkJson(network);
   const tasks = view.tasks.by('network', network.id);
   const services = [...new Set(tasks.map((task) => task.serviceId))].flatMap((id) => view.services.get(id) ?? []);
-  return verboseNetworkJson(network, { nodes: [...view.nodes.all()], services, tasks });
+  const attachments = view.attachments.by('network', network.id);
+  return verboseNetworkJson(network, { nodes: [...view.nodes.all()], services, tasks, attachments });
 }
 
 function predefinedJson(name: string, Driver: string): object {
@@ -143,6 +198,7 @@ async function create(api: ApiContext, request: FastifyRequest, reply: FastifyRe
   await store.update((tx) => {
     checkNameIsFree(tx, environment, spec.Name);
     checkOneIngress(tx, spec);
+    checkSubnetsAreFree(tx, spec);
     tx.networks.create({ id, environment, meta: { version: tx.index, createdAt: at, updatedAt: at }, spec });
   });
   return reply.code(201).send({ Id: id, Warning: '' });

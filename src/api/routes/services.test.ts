@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { anOverlay, json, startApi, type TestApi } from '../api.fixture.ts';
+import { aNode, anOverlay, json, startApi, type TestApi } from '../api.fixture.ts';
 
 let api: TestApi;
 
@@ -83,6 +83,26 @@ describe('services', () => {
     expect(after.Version).toEqual(Version);
   });
 
+  test('a job runs anew when its spec moves, and only then; a rollback of it is a new run too', async () => {
+    const Mode = { ReplicatedJob: {} };
+    const id = await create({ ...SPEC, Mode });
+    const update = async (spec: object, query = '') => {
+      const { Version } = await inspect(id);
+      const answer = await api.call('POST', `/services/${id}/update?version=${Version.Index}${query}`, spec);
+      expect(answer.status).toBe(200);
+      return inspect(id);
+    };
+    const first = await inspect(id);
+    expect(first.Spec.Mode).toEqual({ ReplicatedJob: { MaxConcurrent: 1, TotalCompletions: 1 } });
+    expect(first.JobStatus.JobIteration.Index).toBe(0);
+    expect((await update(first.Spec)).JobStatus).toEqual(first.JobStatus);
+    const forced = { ...first.Spec, TaskTemplate: { ...first.Spec.TaskTemplate, ForceUpdate: 1 } };
+    expect((await update(forced)).JobStatus.JobIteration.Index).toBe(1);
+    const back = await update(forced, '&rollback=previous');
+    expect(back).toMatchObject({ Spec: first.Spec, JobStatus: { JobIteration: { Index: 2 } } });
+    expect(back).not.toHaveProperty('UpdateStatus');
+  });
+
   test.each([
     ['renaming', { ...SPEC, Name: 'other' }, 501, 'renaming services is not supported'],
     ['another mode', { ...SPEC, Mode: { Global: {} } }, 501, 'service mode change is not allowed'],
@@ -93,6 +113,47 @@ describe('services', () => {
       status,
       json: { message },
     });
+  });
+
+  test('ports the cluster lives on are refused, at create and at update; that of SSH is taken with a warning', async () => {
+    const manager = { address: '10.0.0.1:2377', leader: true, reachability: 'reachable' } as const;
+    await api.store.update((tx) => {
+      tx.networks.create(anOverlay('ing', { spec: { ...anOverlay('ing').spec, Ingress: true } }));
+      tx.nodes.create(aNode('node1', { manager }));
+    });
+    const publishing = (PublishedPort: number, Protocol = 'tcp', PublishMode = 'ingress') => ({
+      ...SPEC,
+      EndpointSpec: { Ports: [{ TargetPort: 80, PublishedPort, Protocol, PublishMode }] },
+    });
+    const id = await create();
+    const before = state();
+    const update = async (spec: object) =>
+      api.call('POST', `/services/${id}/update?version=${(await inspect(id)).Version.Index}`, spec);
+    for (const [spec, message] of [
+      [publishing(2377), "port '2377/tcp' cannot be published: nodes reach their managers by it"],
+      [
+        publishing(4789, 'udp', 'host'),
+        "port '4789/udp' cannot be published: it carries the overlay networks between the nodes",
+      ],
+    ] as const) {
+      expect(await api.call('POST', '/services/create', { ...spec, Name: 'x' })).toMatchObject({
+        status: 400,
+        json: { message },
+      });
+      expect(await update(spec)).toMatchObject({ status: 400, json: { message } });
+    }
+    expect(state()).toBe(before);
+    for (const spec of [
+      publishing(2377, 'udp'),
+      publishing(2377, 'tcp', 'host'),
+      publishing(4789),
+      publishing(22, 'udp'),
+    ])
+      expect(await update(spec)).toMatchObject({ status: 200, json: { Warnings: null } });
+    const Warnings = [expect.stringMatching(/^port 22\/tcp is published on every node: new SSH connections/)];
+    expect((await update(publishing(22))).json).toEqual({ Warnings });
+    await api.call('DELETE', `/services/${id}`);
+    expect((await api.call('POST', '/services/create', publishing(22))).json).toMatchObject({ Warnings });
   });
 
   test('rollback without a previous spec, and an update of what is not there', async () => {
@@ -210,6 +271,11 @@ describe('bad input changes nothing', () => {
       400,
       "unsupported Content-Type header (text/plain): must be 'application/json'",
     ]);
+  });
+
+  test.each(['nonsense', '/', ';;', 'a b/c', 'application'])('a content type that is none: %s', async (type) => {
+    const answer = await api.call('POST', '/services/create', '{}', { 'Content-Type': type });
+    expect([answer.status, answer.json.message]).toEqual([400, expect.stringMatching(/must be 'application\/json'$/)]);
   });
 
   test('a body beyond 4 MiB, before it is sent', async () => {

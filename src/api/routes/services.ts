@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify';
 import { timestamp } from '../../model/clock.ts';
 import { newId } from '../../model/ids.ts';
 import type { Service } from '../../model/objects.ts';
-import type { Store, View } from '../../store/store.ts';
+import type { Store, Transaction, View } from '../../store/store.ts';
 import { isTrue, parseBody, versionQuery } from '../body.ts';
 import type { ApiContext } from '../context.ts';
 import { serviceJson } from '../convert/service.ts';
@@ -12,7 +12,9 @@ import { hasLabels, parseFilters, some, startsWith, type Filters } from '../filt
 import { resolveService } from '../references.ts';
 import { attachedSpec } from '../service-networks.ts';
 import { createService, rollBackService, updateService } from '../service-writes.ts';
+import { recordWrite, writerOf, type Writer } from '../stacks/history.ts';
 import { newerKeyWarnings } from '../validate/newer-keys.ts';
+import { portWarnings } from '../validate/service-ports.ts';
 import { checkServiceSpec } from '../validate/service-rules.ts';
 import { serviceSpecShape } from '../validate/service-shape.ts';
 import type { ServiceSpec } from '../../model/specs.ts';
@@ -54,10 +56,14 @@ export function serviceRoutes(app: FastifyInstance, api: ApiContext): void {
     const store = api.store();
     const environment = api.environment(request);
     const spec = await specOf(api, store, environment, parseBody(request, serviceSpecShape));
-    const id = await store.update((tx) =>
-      createService(tx, { environment, id: newId(api.deps.random), spec, auth: authOf(request.headers), at: now(api) }),
-    );
-    const warnings = newerKeyWarnings(spec, api.facts.apiVersion);
+    const writer = writerOf(request.headers, now(api));
+    const id = await store.update((tx) => {
+      const auth = authOf(request.headers);
+      const made = createService(tx, { environment, id: newId(api.deps.random), spec, auth, at: now(api) });
+      recordWrite(tx, undefined, tx.services.get(made), writer);
+      return made;
+    });
+    const warnings = warningsOf(api, spec);
     return reply.code(201).send({ ID: id, ...(warnings.length === 0 ? {} : { Warnings: warnings }) });
   });
   app.post<{ Params: { id: string }; Querystring: UpdateQuery }>('/services/:id/update', async (request, reply) => {
@@ -73,23 +79,49 @@ export function serviceRoutes(app: FastifyInstance, api: ApiContext): void {
     if (rollback !== '' && rollback !== 'previous') throw badRequest(`unrecognized rollback option ${rollback}`);
     if (!['', 'spec', 'previous-spec'].includes(registryAuthFrom))
       throw badRequest(`unsupported registryAuthFrom value ${registryAuthFrom}`);
+    const writer = writerOf(request.headers, write.at);
     // The body of a rollback is what the client last saw; only what came before counts.
     const given = parseBody(request, serviceSpecShape);
     if (rollback === 'previous') {
-      await store.update((tx) => rollBackService(tx, write));
+      await store.update((tx) => recorded(tx, write, writer, () => rollBackService(tx, write)));
       return reply.send({ Warnings: null });
     }
     const spec = await specOf(api, store, environment, given);
     const auth = authOf(request.headers);
-    await store.update((tx) => updateService(tx, { ...write, spec, auth, authFrom: registryAuthFrom }));
-    const warnings = newerKeyWarnings(spec, api.facts.apiVersion);
+    await store.update((tx) =>
+      recorded(tx, write, writer, () => updateService(tx, { ...write, spec, auth, authFrom: registryAuthFrom })),
+    );
+    const warnings = warningsOf(api, spec);
     return reply.send({ Warnings: warnings.length === 0 ? null : warnings });
   });
   app.delete<{ Params: { id: string } }>('/services/:id', async (request, reply) => {
     const environment = api.environment(request);
-    await api.store().update((tx) => tx.services.remove(resolveService(tx, environment, request.params.id).id));
+    const writer = writerOf(request.headers, now(api));
+    const write = { environment, reference: request.params.id };
+    await api
+      .store()
+      .update((tx) =>
+        recorded(tx, write, writer, () => tx.services.remove(resolveService(tx, environment, write.reference).id)),
+      );
     return reply.send();
   });
+}
+
+/** Writes an existing service, and takes it down in the history of its stack. */
+function recorded(
+  tx: Transaction,
+  { environment, reference }: { environment: string; reference: string },
+  writer: Writer,
+  write: () => void,
+): void {
+  const before = resolveService(tx, environment, reference);
+  write();
+  recordWrite(tx, before, tx.services.get(before.id), writer);
+}
+
+/** What is accepted, and not what its user may think. */
+function warningsOf(api: ApiContext, spec: ServiceSpec): string[] {
+  return [...newerKeyWarnings(spec, api.facts.apiVersion), ...portWarnings(spec)];
 }
 
 /** A spec that keeps all rules, its networks resolved. */

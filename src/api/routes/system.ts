@@ -4,11 +4,14 @@ import { hostname } from 'node:os';
 import type { ApiContext } from '../context.ts';
 import { clusterOf } from '../context.ts';
 import { swarmInfoJson } from '../convert/cluster.ts';
+import { degradedOf } from '../convert/node.ts';
 import { MINIMUM_API } from '../engine-facts.ts';
 import { unavailable } from '../errors.ts';
-import { EngineUnreachable } from '../../docker/client.ts';
+import { compareVersions, EngineUnreachable } from '../../docker/client.ts';
 
 const ENGINE_TIMEOUT_MS = 5_000;
+/** How many troubles of other nodes `docker info` shows: what troubles all of a large cluster must not flood it. */
+const MAX_DEGRADED = 10;
 /** decisions-and-traps.md 12: clients warn and go on without a digest. */
 const DISTRIBUTION_TIMEOUT_MS = 3_000;
 
@@ -66,23 +69,29 @@ async function version(api: ApiContext, request: FastifyRequest): Promise<object
   );
   const components = Array.isArray(answer.Components) ? answer.Components : [];
   const ApiVersion = api.facts.apiVersion;
+  const MinAPIVersion = minimumApi(answer.MinAPIVersion);
   return {
     ...answer,
     ApiVersion,
-    MinAPIVersion: answer.MinAPIVersion ?? MINIMUM_API,
+    MinAPIVersion,
     Components: [
-      ...components.map((component) => withApiVersion(component, ApiVersion)),
+      ...components.map((component) => withApiVersions(component, { ApiVersion, MinAPIVersion })),
       { Name: 'Drover', Version: api.deps.version, Details: { ApiVersion } },
     ],
   };
 }
 
-/** The engine's component with the version that is offered here: clients show this one. */
-function withApiVersion(component: unknown, ApiVersion: string): unknown {
+/** What is enforced: older than MINIMUM_API is refused here, older than the engine's own minimum by the engine. */
+function minimumApi(engines: unknown): string {
+  return typeof engines === 'string' && compareVersions(engines, MINIMUM_API) > 0 ? engines : MINIMUM_API;
+}
+
+/** The engine's component with the versions that are offered here: clients show these. */
+function withApiVersions(component: unknown, versions: { ApiVersion: string; MinAPIVersion: string }): unknown {
   if (typeof component !== 'object' || component === null || !('Name' in component) || component.Name !== 'Engine')
     return component;
   const details = 'Details' in component && typeof component.Details === 'object' ? component.Details : {};
-  return { ...component, Details: { ...details, ApiVersion } };
+  return { ...component, Details: { ...details, ...versions } };
 }
 
 async function info(api: ApiContext, request: FastifyRequest): Promise<object> {
@@ -96,16 +105,34 @@ async function info(api: ApiContext, request: FastifyRequest): Promise<object> {
     NCPU: 0,
     MemTotal: 0,
   };
-  const warnings = Array.isArray(known.Warnings) ? known.Warnings : [];
+  const engines = Array.isArray(known.Warnings) ? known.Warnings : [];
   const away = answer === undefined ? 'nothing is known of it' : 'what it said last is shown';
+  const warnings = [
+    ...(error === undefined ? [] : [`WARNING: the Docker Engine does not answer, ${away}: ${error.message}`]),
+    ...degradedWarnings(api),
+  ];
   return {
     ...known,
     Swarm: swarmInfo(api),
-    Warnings:
-      error === undefined
-        ? known.Warnings
-        : [...warnings, `WARNING: the Docker Engine does not answer, ${away}: ${error.message}`],
+    Warnings: warnings.length === 0 ? known.Warnings : [...engines, ...warnings],
   };
+}
+
+/** What this host cannot do in full and, on a manager, what the other nodes that are ready cannot. */
+function degradedWarnings(api: ApiContext): string[] {
+  const { nodeId, degraded } = api.deps.cluster.state();
+  const here = degraded.map((words) => `WARNING: ${words}`);
+  const others = api.deps
+    .store()
+    ?.view((view) =>
+      [...view.nodes.all()]
+        .filter((node) => node.id !== nodeId)
+        .flatMap((node) => degradedOf(node).map((words) => ({ node: node.description?.hostname ?? node.id, words }))),
+    );
+  if (others === undefined) return here;
+  const shown = others.slice(0, MAX_DEGRADED).map(({ node, words }) => `WARNING: node ${node}: ${words}`);
+  const more = others.length - shown.length;
+  return [...here, ...shown, ...(more === 0 ? [] : [`WARNING: ${more} more of this kind (docker node inspect NODE)`])];
 }
 
 function swarmInfo(api: ApiContext): object {

@@ -1,10 +1,11 @@
 /** `/tasks`: listing with all of Docker's filters, and inspecting. Tasks are made and changed by the cluster alone. */
 import type { FastifyInstance } from 'fastify';
 import { isTaskDirty } from '../../model/dirty.ts';
-import { serviceSpecId, taskName, type Task } from '../../model/objects.ts';
+import { serviceSpecId, taskName, type ContainerAttachment, type Task } from '../../model/objects.ts';
 import { parseTaskState } from '../../model/states.ts';
 import type { View } from '../../store/store.ts';
 import type { ApiContext } from '../context.ts';
+import { attachmentJson } from '../convert/attachment.ts';
 import { taskJson } from '../convert/task.ts';
 import { badRequest } from '../errors.ts';
 import { booleanFilter, hasLabels, parseFilters, some, startsWith, type Filters } from '../filters.ts';
@@ -16,11 +17,37 @@ export function taskRoutes(app: FastifyInstance, api: ApiContext): void {
   app.get<{ Querystring: { filters?: string } }>('/tasks', async (request) => {
     const store = api.store();
     const filters = parseFilters(request.query.filters, FILTERS);
-    return store.view((view) => listTasks(view, api.environment(request), filters).map((task) => shown(view, task)));
+    const environment = api.environment(request);
+    return store.view((view) => [
+      ...listTasks(view, environment, filters).map((task) => shown(view, task)),
+      ...listAttachments(view, environment, filters).map((row) => shownAttachment(view, row)),
+    ]);
   });
   app.get<{ Params: { id: string } }>('/tasks/:id', async (request) =>
-    api.store().view((view) => shown(view, resolveTask(view, api.environment(request), request.params.id))),
+    api.store().view((view) => {
+      const attached = view.attachments.get(request.params.id);
+      if (attached?.environment === api.environment(request)) return shownAttachment(view, attached);
+      return shown(view, resolveTask(view, api.environment(request), request.params.id));
+    }),
   );
+}
+
+/** Single containers in overlays that pass `filters`: to Docker tasks of the runtime `attachment`, shown if asked for. */
+function listAttachments(view: View, environment: string, filters: Filters): ContainerAttachment[] {
+  if (!filters.has('runtime') || !some(filters, 'runtime', (runtime) => runtime === 'attachment')) return [];
+  if (['name', 'label', 'service', '_up-to-date'].some((key) => filters.has(key))) return [];
+  const nodes = filters.get('node')?.map((reference) => resolveNode(view, reference).id);
+  return [...view.attachments.all()].filter(
+    (row) =>
+      row.environment === environment &&
+      (nodes === undefined || nodes.includes(row.nodeId)) &&
+      some(filters, 'desired-state', (state) => state.toLowerCase() === 'running') &&
+      startsWith(filters, 'id', row.id),
+  );
+}
+
+function shownAttachment(view: View, row: ContainerAttachment): object {
+  return attachmentJson(row, view.networks.get(row.networkId));
 }
 
 /** The tasks that pass `filters`. @throws ApiError 404 if a filter names a service or node that is not there, 400 */
@@ -67,5 +94,5 @@ function specOf(view: View, task: Task) {
 }
 
 function shown(view: View, task: Task): object {
-  return taskJson(task, specOf(view, task), (id) => view.networks.get(id));
+  return taskJson(task, specOf(view, task), (id) => view.networks.get(id), view.services.get(task.serviceId));
 }

@@ -9,6 +9,7 @@ import type {
   GenericResource,
   HealthConfig,
   Mount,
+  ResourceRequirements,
   Resources,
   ServiceSpec,
   TaskSpec,
@@ -16,8 +17,10 @@ import type {
 } from '../../model/specs.ts';
 import { templateFault } from '../../model/placeholders.ts';
 import { badRequest, notBuilt } from '../errors.ts';
+import { checkDroverLabels } from './drover-labels.ts';
 import { isImageReference } from './image-reference.ts';
 import { checkName } from './names.ts';
+import { checkPayloadReferences } from './payload-references.ts';
 
 /** More tasks than any cluster here was measured with: a slip of the hand must not take the manager's memory. */
 const MAX_REPLICAS = 1_000_000;
@@ -30,6 +33,7 @@ const MIN_MEMORY_BYTES = 4 * 1024 * 1024;
 /** @throws ApiError 400 or 501 at the first rule that `spec` breaks */
 export function checkServiceSpec(spec: ServiceSpec): void {
   checkName(spec.Name);
+  checkDroverLabels(spec.Labels);
   checkMode(spec);
   checkTask(spec.TaskTemplate);
   checkUpdateConfig(spec.UpdateConfig);
@@ -43,11 +47,21 @@ function checkMode(spec: ServiceSpec): void {
   );
   if (modes.length > 1) throw badRequest('must specify only one service mode');
   if (modes.length === 0) throw badRequest('service mode must be Replicated or Global');
-  if (modes[0]?.endsWith('Job') === true)
-    throw notBuilt('jobs are not supported yet: use a replicated or global service');
+  if (modes[0]?.endsWith('Job') === true) checkJob(spec);
   const replicas = spec.Mode.Replicated?.Replicas ?? 0;
   if (replicas < 0) throw badRequest('Number of replicas must be non-negative');
   if (replicas > MAX_REPLICAS) throw badRequest(`Number of replicas must be at most ${MAX_REPLICAS}`);
+}
+
+/** A job is replaced by its next run, never updated a few tasks at a time. */
+function checkJob(spec: ServiceSpec): void {
+  const { MaxConcurrent = 0, TotalCompletions = 0 } = spec.Mode.ReplicatedJob ?? {};
+  if (MaxConcurrent < 0) throw badRequest('Maximum concurrent jobs must not be negative');
+  if (TotalCompletions < 0) throw badRequest('Total completed jobs must not be negative');
+  const most = Math.max(MaxConcurrent, TotalCompletions);
+  if (most > MAX_REPLICAS)
+    throw badRequest(`Completions of a job and its concurrent tasks must be at most ${MAX_REPLICAS}`);
+  if (spec.UpdateConfig !== undefined) throw badRequest('Jobs may not have an update config');
 }
 
 function checkTask(task: TaskSpec): void {
@@ -57,6 +71,7 @@ function checkTask(task: TaskSpec): void {
   if (task.ContainerSpec === undefined) throw badRequest('mismatched Runtime and *Spec fields');
   checkContainer(task.ContainerSpec);
   for (const resources of [task.Resources?.Limits, task.Resources?.Reservations]) checkResources(resources ?? {});
+  checkSwap(task.Resources ?? {});
   if ((task.RestartPolicy?.Delay ?? 0) < 0) throw badRequest('TaskSpec: restart-delay cannot be negative');
   if ((task.RestartPolicy?.Window ?? 0) < 0) throw badRequest('TaskSpec: restart-window cannot be negative');
   try {
@@ -70,12 +85,10 @@ function checkContainer(container: ContainerSpec): void {
   const image = container.Image ?? '';
   if (image === '') throw badRequest('ContainerSpec: image reference must be provided');
   if (!isImageReference(image)) throw badRequest(`ContainerSpec: "${image}" is not a valid repository/tag`);
-  if ((container.Secrets ?? []).length > 0)
-    throw notBuilt('secrets are not supported yet: create the service without them');
-  if ((container.Configs ?? []).length > 0)
-    throw notBuilt('configs are not supported yet: create the service without them');
+  checkPayloadReferences(container);
   if ((container.StopGracePeriod ?? 0) < 0) throw badRequest('ContainerSpec: stop-grace-period cannot be negative');
   checkHealth(container.Healthcheck ?? {});
+  checkOomScore(container.OomScoreAdj ?? 0);
   checkTemplates(container);
   checkCredentialSpec(container.Privileges?.['CredentialSpec']);
   const targets = new Set<string>();
@@ -146,6 +159,19 @@ function checkResources(resources: Resources): void {
     // Nobody reserves one thing by its name: any of its kind will do.
     if (amount === undefined) throw badRequest(`invalid argument for resource ${named?.Kind ?? ''}`);
   }
+}
+
+/** What an engine would refuse, told before it is asked; -1 is Docker's word for "no limit" and "as the host has it". */
+function checkSwap({ Limits, SwapBytes: swap, MemorySwappiness: swappiness }: ResourceRequirements): void {
+  if (typeof swap === 'number' && swap < -1) throw badRequest(`invalid swap value ${swap}: Must be -1 or more`);
+  if (typeof swap === 'number' && !Limits?.MemoryBytes)
+    throw badRequest('memory swap provided, but no memory-limit was set');
+  if (typeof swappiness === 'number' && (swappiness < -1 || swappiness > 100))
+    throw badRequest(`invalid value: ${swappiness}, valid memory swappiness range is 0-100`);
+}
+
+function checkOomScore(score: number): void {
+  if (Math.abs(score) > 1000) throw badRequest(`invalid value ${score}, range for oom score adj is [-1000, 1000]`);
 }
 
 /** A small number as Go prints it: `1e-06`. */

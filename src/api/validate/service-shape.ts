@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { struct } from '../body.ts';
-import type { ContainerSpec, EndpointSpec, PortConfig, ServiceSpec, TaskSpec } from '../../model/specs.ts';
+import type { ContainerSpec, EndpointSpec, PortConfig, ServiceMode, ServiceSpec, TaskSpec } from '../../model/specs.ts';
 import { badRequest } from '../errors.ts';
 
 const labels = z.record(z.string(), z.string());
@@ -83,6 +83,15 @@ const mount = struct({
   TmpfsOptions: struct({ SizeBytes: count.optional(), Mode: count.optional() }).optional(),
 });
 
+/** What is left empty gets Docker's sentence in payload-references.ts. */
+const stated = z.string().default('');
+const payloadFile = struct({
+  Name: z.string().default(''),
+  UID: z.string().default('0'),
+  GID: z.string().default('0'),
+  Mode: count.max(0xffff_ffff).default(0o444),
+});
+
 const containerSpec = struct({
   Image: z.string().default(''),
   Labels: labels.optional(),
@@ -115,17 +124,32 @@ const containerSpec = struct({
   }).optional(),
   Privileges: struct({ CredentialSpec: z.record(z.string(), z.unknown()).optional() }).optional(),
   Isolation: z.string().optional(),
-  Secrets: z.array(struct({ SecretID: z.string(), SecretName: z.string() })).optional(),
-  Configs: z.array(struct({ ConfigID: z.string(), ConfigName: z.string() })).optional(),
+  Secrets: z.array(struct({ SecretID: stated, SecretName: stated, File: payloadFile.optional() })).optional(),
+  Configs: z
+    .array(
+      struct({
+        ConfigID: stated,
+        ConfigName: stated,
+        File: payloadFile.optional(),
+        Runtime: struct({}).optional(),
+      }),
+    )
+    .optional(),
   Sysctls: labels.optional(),
   CapabilityAdd: strings.optional(),
   CapabilityDrop: strings.optional(),
   Ulimits: z.array(struct({ Name: z.string(), Soft: z.int(), Hard: z.int() })).optional(),
+  OomScoreAdj: z.int().optional(),
 });
 
 const taskSpec = struct({
   ContainerSpec: containerSpec.optional(),
-  Resources: struct({ Limits: resources.optional(), Reservations: resources.optional() }).optional(),
+  Resources: struct({
+    Limits: resources.optional(),
+    Reservations: resources.optional(),
+    SwapBytes: z.int().optional(),
+    MemorySwappiness: z.int().optional(),
+  }).optional(),
   RestartPolicy: struct({
     Condition: word((value) => `invalid RestartCondition: "${value}"`, 'none', 'on-failure', 'any'),
     Delay: duration.optional(),
@@ -153,7 +177,7 @@ const shape = struct({
   Mode: struct({
     Replicated: struct({ Replicas: z.int().optional() }).optional(),
     Global: empty.optional(),
-    ReplicatedJob: struct({}).optional(),
+    ReplicatedJob: struct({ MaxConcurrent: z.int().optional(), TotalCompletions: z.int().optional() }).optional(),
     GlobalJob: empty.optional(),
   }).default({}),
   UpdateConfig: updateConfig.optional(),
@@ -176,21 +200,27 @@ const shape = struct({
 });
 
 /**
- * A spec of the right shape, with what Docker puts in when it is not said: one replica, and what its API always shows.
+ * A spec of the right shape, with what Docker puts in when it is not said: one replica, one completion at a time, and
+ * what its API always shows.
  * What is left to check by rule is in service-rules.ts.
  */
 export const serviceSpecShape = shape.transform((spec): ServiceSpec => {
-  const { Mode: mode } = spec;
-  const none = Object.keys(mode).length === 0;
-  const Mode =
-    none || mode.Replicated !== undefined ? { ...mode, Replicated: { Replicas: 1, ...mode.Replicated } } : mode;
   return {
     ...spec,
-    Mode,
+    Mode: normalMode(spec.Mode),
     TaskTemplate: normalTask(spec.TaskTemplate as TaskSpec),
     ...(spec.EndpointSpec === undefined ? {} : { EndpointSpec: normalEndpoint(spec.EndpointSpec) }),
   };
 });
+
+function normalMode(mode: ServiceMode): ServiceMode {
+  if (mode.ReplicatedJob !== undefined) {
+    const { MaxConcurrent = 1 } = mode.ReplicatedJob;
+    return { ...mode, ReplicatedJob: { TotalCompletions: MaxConcurrent, ...mode.ReplicatedJob, MaxConcurrent } };
+  }
+  const none = Object.keys(mode).length === 0;
+  return none || mode.Replicated !== undefined ? { ...mode, Replicated: { Replicas: 1, ...mode.Replicated } } : mode;
+}
 
 function normalTask(task: TaskSpec): TaskSpec {
   const { ContainerSpec: container } = task;
