@@ -45,7 +45,7 @@ describe('bad input', () => {
 
   test('a wrong token', async () => {
     const wrong = `${token.slice(0, token.lastIndexOf('-'))}-${'0'.repeat(25)}`;
-    await refused('h2', ['swarm', 'join', '--token', wrong, await manager()], /invalid join token/);
+    await refused('h2', ['swarm', 'join', '--token', wrong, await manager()], /A valid join token is necessary/);
   });
 
   test('a token of another cluster', async () => {
@@ -100,6 +100,38 @@ describe('bad input', () => {
       ['service', 'create', '--name', 'second', '-p', '8080:80', lab.image('web:1')],
       /port '8080' is already in use by service 'web'/,
     );
+  });
+
+  test('ports the cluster lives on; that of SSH is taken, with a warning', async () => {
+    const publish = (port: string) => [
+      'service',
+      'create',
+      '--detach',
+      '--name',
+      'own',
+      '-p',
+      port,
+      lab.image('web:1'),
+    ];
+    await refused('h1', publish('2377:80'), /port '2377\/tcp' cannot be published: nodes reach their managers by it/);
+    await refused(
+      'h1',
+      publish('4789:80/udp'),
+      /port '4789\/udp' cannot be published: it carries the overlay networks/,
+    );
+    const taken = await lab.tryDocker('h1', ...publish('22:80'));
+    expect(taken).toMatchObject({ code: 0 });
+    expect(taken.stderr).toMatch(/port 22\/tcp is published on every node/);
+    await lab.docker('h1', 'service', 'rm', 'own');
+  });
+
+  test('a subnet that another overlay has, or the routing mesh', async () => {
+    const create = (subnet: string, name: string) => ['network', 'create', '-d', 'overlay', '--subnet', subnet, name];
+    await lab.docker('h1', ...create('10.98.0.0/24', 'first'));
+    await refused('h1', create('10.98.0.128/25', 'second'), /Pool overlaps with other one on this address space/);
+    await lab.docker('h1', 'network', 'rm', 'first');
+    const ingress = await lab.docker('h1', 'network', 'inspect', '-f', '{{(index .IPAM.Config 0).Subnet}}', 'ingress');
+    await refused('h1', create(ingress, 'second'), /Pool overlaps .*\(network ingress\)/);
   });
 
   test('a nonsense constraint', async () => {
@@ -163,11 +195,6 @@ describe('bad input', () => {
   test('what is not built yet says so', async () => {
     expect(await lab.docker('h1', 'secret', 'ls', '-q')).toBe('');
     await refused('h1', ['secret', 'create', 'x', '/etc/hostname'], /not.*yet/i);
-    await refused(
-      'h1',
-      ['service', 'create', '--mode', 'replicated-job', '--name', 'x', lab.image('web:1')],
-      /not.*yet/i,
-    );
   });
 
   /** Sends bytes as they are; resolves with all that came back when the server has closed, or after hanging up. */

@@ -5,9 +5,9 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Cluster } from '../../src/model/objects.ts';
+import { openJournal } from '../../src/daemon/manager.ts';
+import { CLUSTER_ROW, type Cluster } from '../../src/model/objects.ts';
 import { createCertificateRequest, issueNodeCertificate } from '../../src/pki/authority.ts';
 import { loadIdentity, saveIdentity } from '../../src/pki/files.ts';
 import { identityAtAnyTime } from '../../src/pki/identity.ts';
@@ -48,10 +48,9 @@ describe('certificates', () => {
 
   /** Gives a host whose droverd is away a certificate that was issued `ageMs` ago for `lifeMs`. */
   async function age(host: Host, ageMs: number, lifeMs: number): Promise<void> {
-    const db = new DatabaseSync(join(hosts.h1.dataDir, 'state.db'), { readOnly: true });
-    const row = db.prepare("SELECT value FROM state WHERE value LIKE '%rootCa%'").get() as { value: string };
-    db.close();
-    const { rootCa } = JSON.parse(row.value) as Cluster;
+    const journal = openJournal(hosts.h1.dataDir);
+    const { rootCa } = JSON.parse((await journal.load()).get(`clusters/${CLUSTER_ROW}`)!) as Cluster;
+    await journal.close();
     const { nodeId: id, role, clusterId } = identityAtAnyTime((await loadIdentity(host.dataDir))!);
     const { key, csr } = await createCertificateRequest();
     const certificate = await issueNodeCertificate(
@@ -138,7 +137,10 @@ describe('certificates', () => {
     const fresh = await lab.docker('h1', 'swarm', 'join-token', '--rotate', '-q', 'worker');
     expect(fresh).not.toBe(old);
     const refused = await lab.tryDocker('h3', 'swarm', 'join', '--token', old, `${await lab.address('h1')}:2377`);
-    expect(refused).toMatchObject({ code: 1, stderr: expect.stringMatching(/invalid join token/) as string });
+    expect(refused).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/A valid join token is necessary/) as string,
+    });
     await joinSwarm('h3', fresh);
     await ready('h3');
     expect(await nodeId('h3')).not.toBe(id);

@@ -11,6 +11,7 @@ import { silentLog } from '../../src/model/clock.ts';
 import { Agent } from '../../src/agent/agent.ts';
 import { AgentMemory } from '../../src/agent/memory.ts';
 import type { NodeNetworkPort } from '../../src/agent/ports.ts';
+import { RecordingFiles } from '../../src/agent/task-files.fixture.ts';
 import { TaskState } from '../../src/model/states.ts';
 import { FakeClock, settle } from '../../src/sim/fake-clock.ts';
 import { HangingEngine } from './hanging-engine.ts';
@@ -90,6 +91,7 @@ function agentOn(clock: FakeClock): { agent: Agent; memory: AgentMemory } {
     engine,
     network,
     memory,
+    files: new RecordingFiles(),
     bootId: 'b',
     clock,
     random: () => 0.5,

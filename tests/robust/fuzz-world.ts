@@ -13,16 +13,28 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { AT, aNode, anOverlay, aService, aTask, FakeCluster, json } from '../../src/api/api.fixture.ts';
+import type { NodeAttachments } from '../../src/api/node-attachments.ts';
 import { createApi, type Api } from '../../src/api/server.ts';
 import { initRequest, initShape } from '../../src/api/validate/swarm-requests.ts';
 import { startControl, type Control } from '../../src/control/control.ts';
+import { rebalancePlan } from '../../src/control/rebalance/plan.ts';
 import { factsOf, readFact } from '../../src/dispatch/facts.ts';
+import { RequestError } from '../../src/dispatch/http.ts';
+import { Streams } from '../../src/dispatch/streams.ts';
 import { DockerClient } from '../../src/docker/client.ts';
 import { createPlan, UnsupportedTask } from '../../src/engine/container-body.ts';
 import { TemplateError } from '../../src/engine/template.ts';
 import { MemoryJournal } from '../../src/journal/memory.ts';
 import { silentLog, type Clock, type Log } from '../../src/model/clock.ts';
-import { CLUSTER_ROW, serviceSpecId, taskName, type Cluster, type Task } from '../../src/model/objects.ts';
+import {
+  CLUSTER_ROW,
+  DEFAULT_ENVIRONMENT,
+  serviceSpecId,
+  taskName,
+  type Cluster,
+  type Task,
+} from '../../src/model/objects.ts';
+import { PAYLOAD_TABLES } from '../../src/model/payloads.ts';
 import { isTerminal, TaskState } from '../../src/model/states.ts';
 import { createRootCa } from '../../src/pki/authority.ts';
 import { FakeClock } from '../../src/sim/fake-clock.ts';
@@ -65,10 +77,22 @@ export function causeOf({ status, text }: Answer, { engine }: Setting): string |
   if (status === 501 && message !== '') return 'not built';
   if (status === 500 && message === 'update out of sequence') return 'version conflict, as Docker says it';
   if (status !== 503) return undefined;
+  if (/^node .+ cannot be asked now: /.test(message)) return 'the node has no agent here';
   if (NODE_STATES.some((sentence) => sentence.test(message))) return 'the state of the node';
   if (engine === 'away' && ENGINE_AWAY.some((sentence) => sentence.test(message))) return 'the engine is away';
   return undefined;
 }
+
+/** An agent whose manager refuses every container. */
+const REFUSING: NodeAttachments = {
+  overlays: () => [],
+  reserve: ({ network }) => Promise.reject(new RequestError(403, `network ${network} not manually attachable`)),
+  settled: () => Promise.resolve(),
+  look: () => Promise.resolve(),
+};
+
+/** What a secret and a config hold; only answers about the config may show it. */
+const SECRET_DATA = 'bm9ib2R5IG1heSBzZWUgdGhpcw==';
 
 /** What a random request did that none may. */
 export class Harm extends Error {
@@ -118,10 +142,15 @@ export class FuzzWorld {
       monotonic: () => this.#clock.monotonic(),
       after: (delayMs, fn) => this.#clock.after(delayMs, fn),
     };
+    // Nodes without agents: none of them can be asked.
+    const streams = new Streams({ clock, random: () => this.#random(), ask: () => false });
     this.#api = await createApi({
       store: () => (this.#cluster.current.manager ? this.#store : undefined),
+      streams: () => (this.#cluster.current.manager ? streams : undefined),
       cluster: this.#cluster,
+      attachments: () => (this.#setting.role === 'none' ? undefined : REFUSING),
       engine: { client: this.#client },
+      rebalancePlan,
       clock,
       random: () => this.#random(),
       log: this.#log('api'),
@@ -170,6 +199,8 @@ export class FuzzWorld {
     const unsaid = request.method === 'HEAD' && [501, 503].includes(answer.status);
     if (answer.status >= 500 && !unsaid && causeOf(answer, this.#setting) === undefined)
       throw new Harm(`an answer of 5xx without cause: ${said}`);
+    if (answer.text.includes(SECRET_DATA) && !answer.text.includes('conf1'))
+      throw new Harm(`an answer that shows what a secret holds: ${said}`);
     const changed = !isDeepStrictEqual(before, this.#values);
     if (changed && answer.status >= 400) throw new Harm(`an error that changed something: ${said}`);
     if (changed) await this.#digest();
@@ -189,7 +220,8 @@ export class FuzzWorld {
       if (!isDeepStrictEqual(there(this.#store), there(again))) throw new Harm(`${table}: memory and journal differ`);
     }
     if (this.#setting.role !== 'manager') return;
-    for (const path of ['/services?status=true', '/tasks', '/nodes', '/swarm', '/info']) await this.#mustShow(path);
+    for (const path of ['/services?status=true', '/tasks', '/nodes', '/swarm', '/info', '/secrets', '/configs'])
+      await this.#mustShow(path);
     const ids = this.#store.view((view) => ({
       services: [...view.services.all()].map(({ id }) => id),
       tasks: [...view.tasks.all()].slice(0, 10).map(({ id }) => id),
@@ -283,6 +315,8 @@ export class FuzzWorld {
         }));
       if (kind === 'task')
         return [...view.tasks.all()].map((task) => ({ id: task.id, meta: task.meta, name: taskName(task) }));
+      if (kind === 'secret' || kind === 'config')
+        return [...view[PAYLOAD_TABLES[kind]].all()].map(({ id, meta, spec }) => ({ id, meta, name: spec.Name }));
       if (kind === 'network')
         return [...view.networks.all()].map(({ id, meta, spec }) => ({ id, meta, name: spec.Name }));
       return [...view.clusters.all()].map(({ id, meta, spec }) => ({ id, meta, name: spec.Name }));
@@ -350,6 +384,10 @@ function populate(tx: Transaction, rootCa: Cluster['rootCa']): void {
       allocation: { subnet: '10.0.0.0/20', vni: 4096 },
     }),
   );
+  for (const [table, id] of [['secrets', 'sec1'] as const, ['configs', 'conf1'] as const]) {
+    const spec = { Name: id, Labels: {}, Data: SECRET_DATA };
+    tx[table].create({ id, environment: DEFAULT_ENVIRONMENT, meta, spec });
+  }
   const service = aService('svc1');
   tx.services.create(service);
   tx.serviceSpecs.create({ id: serviceSpecId('svc1', 1), serviceId: 'svc1', version: 1, spec: service.spec });

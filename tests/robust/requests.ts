@@ -11,7 +11,7 @@ export type Reference = { pick: number; by: 'id' | 'name' | 'prefix' } | { text:
 
 export interface Request {
   method: string;
-  /** May hold one of `:service`, `:node`, `:task`, `:network`, `:any`. */
+  /** May hold one of `:service`, `:node`, `:task`, `:network`, `:secret`, `:config`, `:any`. */
   path: string;
   prefix: string;
   reference: Reference;

@@ -77,7 +77,21 @@ const SERVICE = {
   },
 };
 
+const STACKED = { 'com.docker.stack.namespace': 'shop' };
 const SMALL_SERVICE = { Name: 'svc1', TaskTemplate: { ContainerSpec: { Image: 'nginx' } }, Mode: { Global: {} } };
+
+const FILE = { Name: 'target', UID: '0', GID: '0', Mode: 292 };
+const WITH_PAYLOADS = {
+  Name: 'with-payloads',
+  TaskTemplate: {
+    ContainerSpec: {
+      Image: 'nginx',
+      Secrets: [{ SecretID: 'sec1', SecretName: 'sec1', File: FILE }],
+      Configs: [{ ConfigID: 'conf1', ConfigName: 'conf1', File: FILE }],
+    },
+  },
+  Mode: { Replicated: { Replicas: 1 } },
+};
 
 const NETWORK = {
   Name: 'fresh-net',
@@ -151,6 +165,7 @@ export const ROUTES: [method: string, path: string, ...bodies: unknown[]][] = [
   ['GET', '/system/df'],
   ['POST', '/containers/create', CONTAINER],
   ['GET', '/containers/json'],
+  ['GET', '/containers/:any/json'],
   ['GET', '/networks'],
   ['GET', '/networks/:network'],
   ['POST', '/networks/create', NETWORK],
@@ -170,16 +185,42 @@ export const ROUTES: [method: string, path: string, ...bodies: unknown[]][] = [
   ['POST', '/services/create', { ...SMALL_SERVICE, Name: 'other', EndpointSpec: SERVICE.EndpointSpec }],
   [
     'POST',
+    '/services/create',
+    { ...SMALL_SERVICE, Name: 'shop_web', Labels: { ...STACKED, 'drover.depends-on': 'db:service_healthy,svc1' } },
+  ],
+  ['POST', '/services/:service/update', { ...SMALL_SERVICE, Name: ITS_NAME, Labels: STACKED }],
+  [
+    'POST',
     '/services/:service/update',
     { ...SERVICE, Name: ITS_NAME },
     { ...SMALL_SERVICE, Name: ITS_NAME, Mode: { Replicated: { Replicas: 3 } } },
   ],
   ['POST', '/services/:service/update', SERVICE, { ...SMALL_SERVICE, Name: ITS_NAME }],
+  [
+    'POST',
+    '/services/create',
+    { ...SMALL_SERVICE, Name: 'job', Mode: { ReplicatedJob: { MaxConcurrent: 1, TotalCompletions: 3 } } },
+  ],
+  ['POST', '/services/create', { ...SMALL_SERVICE, Name: 'everywhere', Mode: { GlobalJob: {} } }],
   ['DELETE', '/services/:service'],
+  ['POST', '/drover/services/:service/promote'],
+  ['POST', '/drover/services/:service/abort'],
+  ['POST', '/drover/services/:service/confirm'],
   ['GET', '/services/:service/logs'],
+  ['GET', '/drover/rebalance'],
+  ['POST', '/drover/rebalance'],
+  ['POST', '/drover/rebalance?dryRun=true'],
+  ['GET', '/drover/stacks'],
+  ['GET', '/drover/stacks/:any/history'],
+  ['GET', '/drover/stacks/:any/history/1'],
+  ['POST', '/drover/stacks/:any/rollback'],
+  ['POST', '/drover/stacks/shop/rollback?revision=1'],
   ['GET', '/tasks'],
   ['GET', '/tasks/:task'],
   ['GET', '/tasks/:task/logs'],
+  ['GET', '/drover/tasks/:task/top'],
+  ['GET', '/drover/tasks/:task/stats'],
+  ['POST', '/drover/tasks/:task/exec', { Cmd: ['sh', '-c', 'true'], Tty: false, AttachStdin: true, User: 'x' }],
   ['GET', '/swarm'],
   ['POST', '/swarm/init', SWARM_INIT],
   ['POST', '/swarm/join', SWARM_JOIN],
@@ -187,13 +228,16 @@ export const ROUTES: [method: string, path: string, ...bodies: unknown[]][] = [
   ['POST', '/swarm/update', SWARM_SPEC],
   ['POST', '/swarm/unlock', { UnlockKey: 'x' }],
   ['GET', '/swarm/unlockkey'],
-  ...['secrets', 'configs'].flatMap((kind): [string, string, ...unknown[]][] => [
-    ['GET', `/${kind}`],
-    ['GET', `/${kind}/:any`],
-    ['POST', `/${kind}/create`, BLOB],
-    ['POST', `/${kind}/:any/update`, BLOB],
-    ['DELETE', `/${kind}/:any`],
+  ...['secret', 'config'].flatMap((kind): [string, string, ...unknown[]][] => [
+    ['GET', `/${kind}s`],
+    ['GET', `/${kind}s/:${kind}`],
+    ['POST', `/${kind}s/create`, BLOB, { Name: 'plain', Data: 'aGVsbG8=', Templating: { Name: 'golang' } }],
+    ['POST', `/${kind}s/:${kind}/update`, { Name: ITS_NAME, Labels: { a: 'b' } }, BLOB],
+    ['DELETE', `/${kind}s/:${kind}`],
+    ['POST', `/drover/${kind}s/:${kind}/rotate`, { Data: 'bmV4dA==' }, { Data: 'bGF0ZXI=' }],
+    ['POST', `/drover/${kind}s/prune`],
   ]),
+  ['POST', '/services/create', WITH_PAYLOADS],
   ['POST', '/session'],
   ['PUT', '/services/:service'],
   ['GET', '/:any'],

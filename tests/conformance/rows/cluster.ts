@@ -186,11 +186,7 @@ export const cluster: Row[] = [
     on: 'h2',
     call: docker('swarm', 'join', '--token', '{workerToken}', '{address}:2377'),
     status: 1,
-    text: /invalid join token/,
-    swarm: {
-      text: /A valid join token is necessary to join this cluster/,
-      why: 'droverd has one sentence for every token that does not fit',
-    },
+    text: /A valid join token is necessary to join this cluster/,
   },
   {
     covers: '1.5 swarm join',

@@ -133,6 +133,13 @@ export const networks: Row[] = [
   },
   {
     covers: '1.4 POST /networks/create',
+    call: overlay('bad', { IPAM: { Config: [{ Subnet: '10.91.0.128/25' }] } }),
+    status: 403,
+    message: 'invalid pool request: Pool overlaps with other one on this address space (network front)',
+    notOnSwarm: 'engine 20.10 takes it (201)',
+  },
+  {
+    covers: '1.4 POST /networks/create',
     call: overlay('bad', { Ingress: true, Attachable: true }),
     status: 400,
   },

@@ -86,6 +86,13 @@ export const outside: Row[] = [
   { covers: '1.1 Wrong method', call: { method: 'PUT', path: '/services' }, status: 404, message: 'page not found' },
   { covers: '1.1 OPTIONS', call: { method: 'OPTIONS', path: '/services' }, status: 200 },
   { covers: '1.1 Unversioned paths', call: get('/version'), status: 200, body: { ApiVersion: '1.41', Os: 'linux' } },
+  {
+    covers: '1.1 Version too old',
+    call: get('/version'),
+    status: 200,
+    body: { MinAPIVersion: '1.24' },
+    swarm: { body: { MinAPIVersion: '1.12' }, why: 'clients below 1.24 cannot speak to swarm mode' },
+  },
   ...MANAGERS_ONLY,
   {
     covers: '1.2 Not in swarm',

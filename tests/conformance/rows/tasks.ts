@@ -97,4 +97,26 @@ export const tasks: Row[] = [
     message: "invalid filter 'wrong'",
     swarm: CAPITAL,
   },
+  { covers: '1.4 GET /services/{id}/logs', call: get('/services/web/logs?stdout=1&tail=0'), status: 200 },
+  { covers: '1.4 GET /tasks/{id}/logs', call: get('/tasks/{task}/logs?stdout=1&tail=0'), status: 200 },
+  {
+    covers: '1.4 GET /services/{id}/logs',
+    call: get('/services/nobody/logs?stdout=1'),
+    status: 404,
+    message: 'service nobody not found',
+  },
+  {
+    covers: '1.8 neither stdout nor stderr',
+    call: get('/services/web/logs'),
+    status: 400,
+    message: 'Bad parameters: you must choose at least one stream',
+    swarm: { status: 500, why: FAULT },
+  },
+  {
+    covers: '1.8 tail',
+    call: get('/services/web/logs?stdout=1&tail=some'),
+    status: 400,
+    message: 'tail value must be a positive integer or "all"',
+    swarm: { status: 500, why: FAULT },
+  },
 ];
