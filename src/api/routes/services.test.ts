@@ -34,6 +34,13 @@ const state = () =>
   );
 
 describe('services', () => {
+  test('a service without a name gets one', async () => {
+    const [one, other] = [await create({ ...SPEC, Name: '' }), await create({ TaskTemplate: SPEC.TaskTemplate })];
+    const names = [(await inspect(one)).Spec.Name, (await inspect(other)).Spec.Name];
+    expect(names).toEqual([expect.stringMatching(/^[a-z]+-[a-z]+$/), expect.stringMatching(/^[a-z]+-[a-z]+$/)]);
+    expect(names[0]).not.toBe(names[1]);
+  });
+
   test('create writes the service and its version; inspect echoes it', async () => {
     const id = await create({ ...SPEC, Unknown: [1], Labels: { a: 'b' } });
     const service = await inspect('web');
@@ -254,7 +261,12 @@ describe('bad input changes nothing', () => {
     ['nothing', '', 400, /^invalid JSON: got EOF/],
     ['a list', [], 400, 'invalid value for the request body: expected object, received array'],
     ['a number', 7, 400, 'invalid value for the request body: expected object, received number'],
-    ['prototype tricks', '{"__proto__": {"Name": "x"}, "Name": ""}', 400, 'meta: name must be provided'],
+    [
+      'prototype tricks',
+      '{"__proto__": {"Name": "x"}, "Name": "-"}',
+      400,
+      'name must be valid as a DNS name component',
+    ],
   ])('%s', async (_, body, status, message) => {
     const before = state();
     const answer = await api.call('POST', '/v1.41/services/create', body);

@@ -3,6 +3,8 @@ import type { FastifyInstance } from 'fastify';
 import { timestamp } from '../../model/clock.ts';
 import { newId } from '../../model/ids.ts';
 import type { Service } from '../../model/objects.ts';
+import { newServiceName } from '../../model/service-names.ts';
+import { nameKey } from '../../store/schema.ts';
 import type { Store, Transaction, View } from '../../store/store.ts';
 import { isTrue, parseBody, versionQuery } from '../body.ts';
 import type { ApiContext } from '../context.ts';
@@ -55,7 +57,8 @@ export function serviceRoutes(app: FastifyInstance, api: ApiContext): void {
   app.post('/services/create', async (request, reply) => {
     const store = api.store();
     const environment = api.environment(request);
-    const spec = await specOf(api, store, environment, parseBody(request, serviceSpecShape));
+    const given = named(api, store, environment, parseBody(request, serviceSpecShape));
+    const spec = await specOf(api, store, environment, given);
     const writer = writerOf(request.headers, now(api));
     const id = await store.update((tx) => {
       const auth = authOf(request.headers);
@@ -125,6 +128,15 @@ function warningsOf(api: ApiContext, spec: ServiceSpec): string[] {
 }
 
 /** A spec that keeps all rules, its networks resolved. */
+/** A service that its user did not name gets a name, as in Docker. */
+function named(api: ApiContext, store: Store, environment: string, spec: ServiceSpec): ServiceSpec {
+  if (spec.Name !== '') return spec;
+  const Name = store.view((view) =>
+    newServiceName(api.deps.random, (name) => view.services.countBy('name', nameKey(environment, name)) > 0),
+  );
+  return { ...spec, Name };
+}
+
 async function specOf(api: ApiContext, store: Store, environment: string, given: ServiceSpec): Promise<ServiceSpec> {
   checkServiceSpec(given);
   return attachedSpec(given, store, environment, () => api.networks.visible());

@@ -116,6 +116,19 @@ export const services: Row[] = [
     message: 'name conflicts with an existing object: service web already exists',
   },
   {
+    covers: '1.4 POST /services/create, a service without a name',
+    call: post('/services/create', spec({ Name: '' })),
+    status: 201,
+    save: { unnamed: 'ID' },
+  },
+  {
+    covers: '1.4 POST /services/create, a service without a name',
+    call: get('/services/{unnamed}'),
+    status: 200,
+    body: { Spec: { Name: expect.stringMatching(/^[a-z]+[-_][a-z]+/) } },
+  },
+  { covers: '1.4 DELETE /services/{id}', call: del('/services/{unnamed}'), status: 200 },
+  {
     covers: '1.4 GET /services/{id}',
     call: get('/services/{web}'),
     status: 200,
