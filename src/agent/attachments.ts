@@ -5,7 +5,8 @@
  * while it was away is found out at its start.
  */
 import type { ConnectedContainer, ConnectedContainers, InspectedContainer } from '../engine/connected-containers.ts';
-import type { AssignmentChange, AttachmentAssignment, NetworkAssignment } from '../model/assignments.ts';
+import type { AssignmentChange, AttachmentAssignment } from '../model/assignments.ts';
+import type { AddressRequest, OverlayHere, Reservation } from '../model/attachments.ts';
 import type { Clock, Log, Random, Timer } from '../model/clock.ts';
 import { parseIPv4 } from '../model/addresses.ts';
 import { newId } from '../model/ids.ts';
@@ -25,27 +26,6 @@ export interface AttachmentsDeps {
   clock: Clock;
   random: Random;
   log: Log;
-}
-
-/** An overlay that stands on this node, or is to. */
-export type OverlayHere = NetworkAssignment & { engineNetwork: string };
-
-export interface AddressRequest {
-  environment: string;
-  /** Name, id, or the beginning of an id. */
-  network: string;
-  wantedAddress?: string;
-  aliases: string[];
-}
-
-/** An address for a container that is about to be made or connected. */
-export interface Reservation {
-  id: string;
-  networkId: string;
-  address: string;
-  engineNetwork: string;
-  /** This node's own address in the network: our resolver answers there. */
-  gateway: string;
 }
 
 /** How long a network may take to come up on this node, in milliseconds, and between two looks. */

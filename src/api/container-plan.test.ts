@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { containerPlan, namedNetworks } from './container-plan.ts';
-import type { Reservation } from './node-attachments.ts';
+import type { Reservation } from '../model/attachments.ts';
 
 const given: Reservation = {
   id: 'r1',

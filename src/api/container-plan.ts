@@ -7,7 +7,7 @@ import { compareVersions } from '../docker/client.ts';
 import { macOf } from '../model/addresses.ts';
 import { struct } from './body.ts';
 import { badRequest } from './errors.ts';
-import type { Reservation } from './node-attachments.ts';
+import type { Reservation } from '../model/attachments.ts';
 
 export const endpointShape = struct({
   IPAMConfig: struct({ IPv4Address: z.string().optional() }).optional(),

@@ -3,32 +3,11 @@
  * it. What the managers refuse comes as RequestError (dispatch), that none can be asked as SessionLost.
  */
 import { SessionLost } from '../dispatch/agent-session.ts';
-import type { NetworkAssignment } from '../model/assignments.ts';
+import type { AddressRequest, OverlayHere, Reservation } from '../model/attachments.ts';
 import type { Network } from '../model/objects.ts';
 import { EngineUnreachable } from '../docker/errors.ts';
 import { RequestError } from '../dispatch/http.ts';
 import { ApiError, answerFor, unavailable } from './errors.ts';
-
-/** An overlay that stands on this node, or is to; `engineNetwork` is the engine's own name for its part. */
-export type OverlayHere = NetworkAssignment & { engineNetwork: string };
-
-export interface AddressRequest {
-  environment: string;
-  /** Name, id, or the beginning of an id. */
-  network: string;
-  wantedAddress?: string;
-  aliases: string[];
-}
-
-/** An address for a container that is about to be made or connected. */
-export interface Reservation {
-  id: string;
-  networkId: string;
-  address: string;
-  engineNetwork: string;
-  /** This node's own address in the network: our resolver answers there. */
-  gateway: string;
-}
 
 export interface NodeAttachments {
   overlays(): readonly OverlayHere[];

@@ -5,7 +5,8 @@ import { RequestError } from '../dispatch/http.ts';
 import { SessionLost } from '../dispatch/agent-session.ts';
 import { MemoryJournal } from '../journal/memory.ts';
 import { anOverlay, json, startApi, type TestApi } from './api.fixture.ts';
-import type { AddressRequest, NodeAttachments, OverlayHere, Reservation } from './node-attachments.ts';
+import type { AddressRequest, OverlayHere, Reservation } from '../model/attachments.ts';
+import type { NodeAttachments } from './node-attachments.ts';
 
 const HERE: OverlayHere = {
   id: 'net1',

@@ -10,7 +10,8 @@ import type { ContainerShape, EndpointShape } from './container-plan.ts';
 import type { ApiContext } from './context.ts';
 import { findNetwork, isOurs, type EngineNetwork } from './engine-networks.ts';
 import { ApiError, badRequest } from './errors.ts';
-import { attachError, type NodeAttachments, type Reservation } from './node-attachments.ts';
+import type { Reservation } from '../model/attachments.ts';
+import { attachError, type NodeAttachments } from './node-attachments.ts';
 import { inUserWords } from './overlay-names.ts';
 import { overlaysOf } from './overlays.ts';
 

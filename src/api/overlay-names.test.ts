@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { OverlayHere } from './node-attachments.ts';
+import type { OverlayHere } from '../model/attachments.ts';
 import { inUserWords, withEngineNetworks, withOverlayNames } from './overlay-names.ts';
 
 const HERE: OverlayHere = {

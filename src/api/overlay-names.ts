@@ -2,7 +2,7 @@
  * The engine's names for its parts of overlays, and the names that users gave: what users read has the latter. Pure.
  * Texts are changed where they stand instead of being written anew, so that nothing else in an answer can change.
  */
-import type { OverlayHere } from './node-attachments.ts';
+import type { OverlayHere } from '../model/attachments.ts';
 
 interface EndpointJson {
   NetworkID?: string;

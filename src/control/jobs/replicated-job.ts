@@ -9,7 +9,7 @@ import type { Service, Task } from '../../model/objects.ts';
 import { TaskState } from '../../model/states.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
 import { updateInChunks } from '../chunks.ts';
-import { altersDemand } from '../global.ts';
+import { altersDemand } from '../per-node.ts';
 import { Loop } from '../loop.ts';
 import { createTask, endTask, hasToStop, isOver, isWanted, mustLeave, slotOf, type ControlDeps } from '../tasks.ts';
 import { jobPlan, type JobPlan, type JobRun } from './plan.ts';

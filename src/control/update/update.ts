@@ -11,7 +11,7 @@ import { asksForConfirm } from '../../model/rollouts.ts';
 import { TaskState } from '../../model/states.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
 import { Elapsed } from '../elapsed.ts';
-import { altersDemand } from '../global.ts';
+import { altersDemand } from '../per-node.ts';
 import { Loop } from '../loop.ts';
 import { judgeKind, isAvailable, Verdict } from '../scheduler/filters.ts';
 import { requirementsOf } from '../scheduler/requirements.ts';
