@@ -15,9 +15,9 @@ export interface PerNode {
   name: string;
   mode: keyof ServiceMode;
   /** True if a task's change asks for a look at its place. */
-  concerns(event: Extract<Event, { table: 'tasks' }>, task: Task, view: View): boolean;
+  concerns: (event: Extract<Event, { table: 'tasks' }>, task: Task, view: View) => boolean;
   /** Makes the place of a service on a node right; the node may be gone. */
-  settle(tx: Transaction, place: { key: string; service: Service; nodeId: string; node: Node | undefined }): void;
+  settle: (tx: Transaction, place: { key: string; service: Service; nodeId: string; node: Node | undefined }) => void;
 }
 
 export function perNodeLoop(deps: ControlDeps, { name, mode, concerns, settle }: PerNode): Loop {
