@@ -24,11 +24,10 @@ test('an engine that hangs: its host stays, what was to start there waits, and s
     await lab.docker('h1', 'service', 'create', '--detach', '--name', 'late', '--mode', 'global', lab.image('web:1'));
     await lab.converged('late', 1);
     expect(await lab.runningOn('steady')).toHaveLength(2);
-    // The API of that host answers what is the cluster's or says why it cannot, in time.
+    // The API of that host answers what is the cluster's, in time.
     const info = await lab.tryDocker('h2', 'info', '--format', '{{.Swarm.LocalNodeState}}');
     expect(info.stdout.trim()).toBe('active');
-    const networks = await lab.tryDocker('h2', 'network', 'ls');
-    expect(networks.stderr).toMatch(/did not|gave no answer|Cannot connect/);
+    expect(await lab.docker('h2', 'network', 'ls', '--format', '{{.Name}}')).toBe('ingress');
     // By now a lost host would have been found out: this one has its agent.
     const nodes = await lab.docker('h1', 'node', 'ls', '--format', '{{.Status}}');
     expect(nodes.split('\n')).toEqual(['Ready', 'Ready']);
