@@ -1,11 +1,13 @@
 /** Which dependencies have come, in what words one waits, and that only first starts wait. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { serviceSpecId, type Service, type Task } from '../model/objects.ts';
+import { ROLLOUT } from '../model/rollouts.ts';
 import type { ServiceMode, TaskSpec } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
 import { startOrchestration } from './control.ts';
 import { missing } from './start-order.ts';
 import { slotsOf } from './tasks.ts';
+import { NOWHERE } from './update/rollout.fixture.ts';
 import { BAD_IMAGE, SHORT_IMAGE, World } from './world.fixture.ts';
 
 const { RUNNING, SHUTDOWN, READY, COMPLETE, FAILED, STARTING } = TaskState;
@@ -136,6 +138,25 @@ describe('first starts', () => {
     await world.createService('db', 1);
     await world.settle();
     expect(world.running('web')).toHaveLength(2);
+  });
+
+  test('an update of it has its progress deadline from when it may start, not before', async () => {
+    await create('web', 'db');
+    await world.settle();
+    const Labels = { 'drover.depends-on': 'db', [ROLLOUT.deadline]: '20s' };
+    await world.updateService('web', (spec) => ({ ...spec, Labels, TaskTemplate: NOWHERE }));
+    await world.run(120_000);
+    await world.restartManager();
+    await world.run(120_000);
+    expect(world.service('web')!.updateStatus?.state).toBe('updating');
+    await world.createService('db', 1);
+    await world.run(15_000);
+    expect(world.service('web')!.updateStatus?.state).toBe('updating');
+    await world.run(10_000);
+    expect(world.service('web')!.updateStatus).toMatchObject({
+      state: 'paused',
+      message: expect.stringMatching(/not up within 20 s \(pending\)$/),
+    });
   });
 
   test('a chain, through a service that runs once, within a stack', async () => {

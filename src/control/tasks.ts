@@ -23,7 +23,7 @@ export type Maker = { readonly clock: Clock; readonly random: Random };
 export interface Slot {
   /** The newest task that is wanted here or, if none is, the last one. */
   current: Task;
-  /** Start-first: the wanted task that stays until `current` has arrived (handover.ts). */
+  /** Start-first: the wanted task that stays until `current` has arrived and settled (handover.ts). */
   outgoing?: Task;
   tasks: readonly Task[];
 }

@@ -231,7 +231,7 @@ export interface Task {
   quickFailures?: number;
   /** [update, restart] Start-first: the task of the same slot that stays until this one has arrived, and goes then. */
   replaces?: string;
-  /** [handover] Of a task that `replaces` another and has to run for a moment first: since when (RFC 3339, the manager's clock) it was seen to. */
+  /** [handover] Of one that `replaces` another and has to run for a moment first: since when (RFC 3339, the manager's clock) it was seen to. */
   settlesSince?: string;
   /**
    * [update] Of a task that a rollout put in its slot: that rollout's id, and when (RFC 3339, the manager's clock) it was

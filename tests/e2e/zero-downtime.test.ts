@@ -1,17 +1,18 @@
 /**
- * Change under load: what a client outside sees while a service is updated, scaled, drained and removed, by the count of
- * a load generator that is a process of its own; and tasks that run but do not want connections yet.
+ * Change under load: what a client outside sees while a service is updated, scaled, drained, evened out and removed, by
+ * the count of a load generator that is a process of its own; and tasks that run but do not want connections yet.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually, get, Lab } from './lab.ts';
+import { eventually, get, Lab, run } from './lab.ts';
 import type { Traffic } from './traffic.ts';
 
+const DROVER = resolve(import.meta.dirname, '../../bin/drover');
 const hosts = ['h1', 'h2', 'h3'];
 const UPDATES = process.env['DROVER_SOAK'] ? 20 : 4;
 const DRAINED = process.env['DROVER_SOAK'] ? ['h2', 'h3'] : ['h2'];
@@ -94,7 +95,7 @@ describe('without downtime', () => {
       return (await running(service)).length === count;
     });
 
-  test('no request fails while a service is updated, scaled and drained', async () => {
+  test('no request fails while a service is updated, scaled, drained and evened out', async () => {
     await create('web', ...LOADED, ...server());
     await atRest('web', 3);
     const urls = await Promise.all(hosts.map(async (host) => `http://${await lab.address(host)}:8080`));
@@ -132,6 +133,11 @@ describe('without downtime', () => {
         await lab.docker('h1', 'node', 'update', '--availability', 'active', host);
         await phase(`${host} is active again`);
       }
+      const evened = await run(DROVER, ['rebalance', '--host', await lab.socket('h1')]);
+      expect(evened).toMatchObject({ code: 0, stdout: expect.stringContaining('moved web.') });
+      await atRest('web', 3);
+      expect((await lab.runningOn('web')).sort()).toEqual(hosts);
+      await phase('rebalance');
     } finally {
       const last = await generator.end();
       rows.push(['the end', last, (performance.now() - since) / 1000]);

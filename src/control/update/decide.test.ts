@@ -63,7 +63,7 @@ const fresh = (slot: number, given: Given = {}): RolloutSlot => {
 };
 /** Start-first: a new task beside an old one. */
 const beside = (slot: number, given: Given, outgoingIsClean = false): RolloutSlot => {
-  const [outgoing, current] = [task(slot, {}, false), task(slot, given, !outgoingIsClean)];
+  const [outgoing, current] = [{ ...task(slot, {}, false), id: `old${slot}` }, task(slot, given, !outgoingIsClean)];
   return { current, outgoing, tasks: [outgoing, current], dirty: outgoingIsClean, outgoingIsClean };
 };
 
@@ -124,6 +124,15 @@ describe('whose turn it is', () => {
       'replace 2; busy',
     ],
     ['start-first: not before the new one has come', [beside(1, comes), old(2)], {}, 'busy; again 59000'],
+    ['nor before the old one was let go, however long that takes', [beside(1, { made: 99 }), old(2)], {}, 'busy'],
+    ['one that settles takes a turn', [beside(1, {}), old(2), old(3)], { parallelism: 2 }, 'replace 2; busy'],
+    ['and is seen to the end', [beside(1, {})], {}, 'busy'],
+    [
+      'it has failed if it ends meanwhile',
+      [beside(1, { is: FAILED, ran: 1 }), old(2)],
+      {},
+      'failed 1; give up for 1; busy',
+    ],
     [
       'what was on its way when all went back only goes',
       [beside(1, comes, true), old(2)],
@@ -200,6 +209,25 @@ describe('what has failed', () => {
       [fresh(1, { ready: false, made: 61 }), old(2)],
       {},
       'failed 1 (not up within 60 s (not ready)); give up for 1; busy',
+    ],
+    ['not one that may not start', [fresh(1, { is: PENDING, made: 999 }), old(2)], { deadlineMs: Infinity }, 'busy'],
+    [
+      'one that may has its time from then',
+      [fresh(1, { is: PENDING, made: 999 }), old(2)],
+      { deadlineFrom: ago(20) },
+      'busy; again 40000',
+    ],
+    [
+      'or from when it was made',
+      [fresh(1, { is: PENDING, made: 5 }), old(2)],
+      { deadlineFrom: ago(20) },
+      'busy; again 55000',
+    ],
+    [
+      'and not more',
+      [fresh(1, { is: PENDING, made: 999 }), old(2)],
+      { deadlineFrom: ago(60) },
+      'failed 1 (not up within 60 s (pending)); give up for 1; busy',
     ],
     ['not one of another rollout', [fresh(1, dead({ foreign: true })), old(2)], {}, 'failed 1; replace 2; busy'],
     ['continue: the next', [fresh(1, dead()), old(2)], { action: 'continue' }, 'failed 1; replace 2; busy'],

@@ -3,7 +3,8 @@
  * remembered between steps: what a rollout has done stands on the tasks it made.
  *
  * `parallelism` slots may be on their way at once, each on its own: as one has arrived (or failed) and has rested for the
- * delay, the next begins. The monitor period holds up no slot; it says how long a new task may fail for it to count.
+ * delay, the next begins. Start-first, one has arrived when the task it replaces has been let go (handover.ts). The monitor
+ * period holds up no slot; it says how long a new task may fail for it to count.
  */
 import type { Rollout, Task } from '../../model/objects.ts';
 import { taskStateName } from '../../model/states.ts';
@@ -23,8 +24,10 @@ export interface Policy {
   parallelism: number;
   delayMs: number;
   monitorMs: number;
-  /** How long a task may take to arrive. */
+  /** How long a task may take to arrive; Infinity: as long as it likes. */
   deadlineMs: number;
+  /** RFC 3339: the deadline of a task that was made before counts from here. */
+  deadlineFrom?: string;
   maxFailureRatio: number;
   action: 'pause' | 'continue' | 'rollback';
   startFirst: boolean;
@@ -83,7 +86,7 @@ export function nextStep(slots: readonly RolloutSlot[], rollout: Rollout, policy
   const begunMs = rollout.slots === 0 ? 0 : left(policy.monitorMs, age(String(rollout.id), rollout.startedAt));
   const watchMs = Math.max(begunMs, ...turns.map((turn) => turn.watchMs));
   const alarms = turns.flatMap(({ inFlight, leftMs, restsMs }) => [
-    ...(inFlight ? [leftMs] : []),
+    ...(inFlight && leftMs < Infinity ? [leftMs] : []),
     ...(restsMs > 0 && waiting.length > replace.length && !held ? [restsMs] : []),
   ]);
   const inFlight = turns.some((turn) => turn.inFlight);
@@ -109,7 +112,7 @@ interface Turn {
   news?: 'arrived' | Failure;
   /** It is neither there nor has it failed. */
   inFlight: boolean;
-  /** Of one in flight: until it counts as failed. */
+  /** Of one in flight: until it counts as failed; Infinity: time alone does not make it. */
   leftMs: number;
   /** Until the delay after it is over. */
   restsMs: number;
@@ -133,10 +136,13 @@ function turnOf(slot: RolloutSlot, id: number, policy: Policy, age: Age): Turn {
   if (failure !== undefined)
     return { ...turn, made, news: failure, failed: own !== undefined, restsMs: policy.delayMs };
   if (mark.arrivedAt === undefined) {
-    if (hasArrived(made))
+    if (hasArrived(made)) {
+      const settles = slot.outgoing !== undefined && slot.current.id === made.id;
+      if (settles) return { ...turn, made, inFlight: true, leftMs: Infinity };
       return { ...turn, made, news: 'arrived', restsMs: policy.delayMs, watchMs: own ? policy.monitorMs : 0 };
+    }
     if (!isWanted(made) || isOver(made)) return { ...turn, made };
-    return { ...turn, made, inFlight: true, leftMs: left(policy.deadlineMs, age(made.id, made.meta.createdAt)) };
+    return { ...turn, made, inFlight: true, leftMs: left(policy.deadlineMs, onItsWayMs(made, policy, age)) };
   }
   const sinceMs = age(made.id, mark.arrivedAt);
   const watchMs = own !== undefined && isWanted(made) ? left(policy.monitorMs, sinceMs) : 0;
@@ -145,7 +151,7 @@ function turnOf(slot: RolloutSlot, id: number, policy: Policy, age: Age): Turn {
 
 /** Why a task that a rollout made counts as failed: it ended by itself too early, or did not come in time. */
 function failureOf(task: Task, policy: Policy, age: Age): Failure | undefined {
-  const { status, rollout, meta } = task;
+  const { status, rollout } = task;
   const reason = status.error;
   if (isOver(task)) {
     if (!endedByItself(task)) return undefined;
@@ -155,9 +161,15 @@ function failureOf(task: Task, policy: Policy, age: Age): Failure | undefined {
     return { task, ...(reason === undefined ? {} : { reason }) };
   }
   if (rollout?.arrivedAt !== undefined || !isWanted(task) || hasArrived(task)) return undefined;
-  if (age(task.id, meta.createdAt) < policy.deadlineMs) return undefined;
+  if (onItsWayMs(task, policy, age) < policy.deadlineMs) return undefined;
   const is = reason ?? (isRunning(task) ? 'not ready' : taskStateName(status.state));
   return { task, reason: `not up within ${policy.deadlineMs / 1000} s (${is})` };
+}
+
+/** For how long a task has been able to arrive, as far as its deadline goes. */
+function onItsWayMs({ id, meta }: Task, { deadlineFrom }: Policy, age: Age): number {
+  const fromMs = deadlineFrom === undefined ? Infinity : age(deadlineFrom, deadlineFrom);
+  return Math.min(age(id, meta.createdAt), fromMs);
 }
 
 /** As long as canaries hold up the rest, the ratio is of them. */

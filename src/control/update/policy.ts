@@ -1,5 +1,6 @@
 /** Which policy a rollout follows: Docker's update or rollback config, and Drover's labels. Pure. */
 import { rollbackConfigOf, updateConfigOf } from '../../model/defaults.ts';
+import { isHeldBack } from '../../model/depends-on.ts';
 import type { Service } from '../../model/objects.ts';
 import { canariesOf, progressDeadlineMsOf } from '../../model/rollouts.ts';
 import type { ServiceSpec } from '../../model/specs.ts';
@@ -8,7 +9,7 @@ import type { Policy } from './decide.ts';
 const NS_PER_MS = 1_000_000;
 
 export function policyOf(service: Service, slots: number): Policy {
-  const { spec, rollout } = service;
+  const { spec, rollout, startOrder } = service;
   const back = isRollback(service);
   const config = back ? rollbackConfigOf(spec) : updateConfigOf(spec);
   const delayMs = config.Delay / NS_PER_MS;
@@ -21,7 +22,9 @@ export function policyOf(service: Service, slots: number): Policy {
     delayMs,
     // As in Docker: a task is watched at least until the next one's turn.
     monitorMs: delayMs >= monitorMs ? delayMs + 1000 : monitorMs,
-    deadlineMs: progressDeadlineMsOf(spec.Labels),
+    // No task has to arrive before it may start.
+    deadlineMs: isHeldBack(service) ? Infinity : progressDeadlineMsOf(spec.Labels),
+    ...(startOrder?.metAt === undefined ? {} : { deadlineFrom: startOrder.metAt }),
     maxFailureRatio: config.MaxFailureRatio,
     // A rollback is never rolled back.
     action: back && config.FailureAction === 'rollback' ? 'pause' : config.FailureAction,

@@ -6,6 +6,7 @@
  * Keys: service ids.
  */
 import { timestamp } from '../../model/clock.ts';
+import { isHeldBack } from '../../model/depends-on.ts';
 import { isJob, type Service, type Task } from '../../model/objects.ts';
 import { asksForConfirm } from '../../model/rollouts.ts';
 import { TaskState } from '../../model/states.ts';
@@ -57,8 +58,9 @@ function* affected(event: Event, view: View): Iterable<string> {
   if (event.table === 'services') {
     const { before, after } = event;
     if (before === undefined || after === undefined) return;
-    // A user who lets a paused update go on clears its status.
+    // A user who lets a paused update go on clears its status. Once tasks may start, their deadline runs.
     const moved =
+      isHeldBack(before) !== isHeldBack(after) ||
       before.meta.version !== after.meta.version ||
       before.updateStatus !== after.updateStatus ||
       before.promoted !== after.promoted ||
