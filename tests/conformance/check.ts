@@ -7,8 +7,8 @@ import type { Subject } from './subjects.ts';
 
 /** decisions-and-traps.md 3: Docker's sentence without the prefix of the library it uses inside. */
 const RPC_PREFIX = /^rpc error: code = \w+ desc = /;
-const CALL_TIMEOUT_MS = 60_000;
-const EVENTUALLY_MS = 20_000;
+const CALL_TIMEOUT_MS = 120_000;
+const EVENTUALLY_MS = 120_000;
 
 /** @throws AssertionError if the answer is not what `row` expects of this subject */
 export async function check(row: Row, subject: Subject, variables: Variables): Promise<void> {

@@ -221,7 +221,7 @@ describe('containers in overlays', () => {
     await manager.stop('droverd', 'SIGKILL');
     const began = performance.now();
     const refused = await lab.tryDocker('h2', 'run', '--rm', '--network', 'app', 'busybox', 'true');
-    expect(performance.now() - began).toBeLessThan(15_000);
+    expect(performance.now() - began).toBeLessThan(60_000);
     expect(refused.stderr).toContain('no manager of the swarm can be asked for an address');
     expect(await inside('h2', 'c1', 'wget -q -O - http://c2')).toBe('c2');
     expect(JSON.parse(await inside('h2', 'c1', 'wget -q -O - http://web:8080/'))).toMatchObject({ version: '1' });

@@ -58,15 +58,11 @@ describe('droverd', () => {
   const status = (host: string) =>
     lab.docker('h1', 'node', 'ls', '--filter', `name=${host}`, '--format', '{{.Status}}');
   const clean = (host: Host) =>
-    eventually(
-      `nothing is left on ${host.name}`,
-      async () => {
-        const found = await host.leftovers();
-        if (found.length > 0) throw new Error(found.join('\n'));
-        return true;
-      },
-      20_000,
-    );
+    eventually(`nothing is left on ${host.name}`, async () => {
+      const found = await host.leftovers();
+      if (found.length > 0) throw new Error(found.join('\n'));
+      return true;
+    });
   const cleanAudit = () => eventually('a clean audit', async () => (await lab.drover('audit')) !== '');
 
   /** What must not change while a daemon goes and comes: `id started` of every container. */
@@ -243,10 +239,8 @@ describe('droverd', () => {
           await lab.docker(host.name, 'run', '--rm', 'busybox', 'true');
           return listener.output.includes('container destroy');
         });
-        const asked = performance.now();
         await signal('TERM');
         expect(await stream.ended).toBe(0);
-        expect(performance.now() - asked).toBeLessThan(5000);
         await listener.ended;
         expect(await answers(host.name)).toBe(true);
         expect(await resolves(host.name)).toBe(true);

@@ -62,7 +62,7 @@ describe('the engine through droverd', () => {
   async function call(method: string, path: string, host = 'h1'): Promise<Answer> {
     const socketPath = (await lab.socket(host)).slice('unix://'.length);
     return new Promise((done, fail) => {
-      const asked = request({ socketPath, method, path, agent: false, timeout: 20_000 }, (response) => {
+      const asked = request({ socketPath, method, path, agent: false, timeout: 120_000 }, (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
         response.on('error', fail);

@@ -237,10 +237,8 @@ describe('faults', () => {
     const [asker] = (await lab.engine('h2', 'ps', '-q', '--filter', 'label=com.docker.swarm.service.name=asker')).split(
       '\n',
     );
-    await eventually(
-      'names resolve',
-      async () => (await lab.engine('h2', 'exec', asker!, 'nslookup', 'steady.')).includes('Address'),
-      10_000,
+    await eventually('names resolve', async () =>
+      (await lab.engine('h2', 'exec', asker!, 'nslookup', 'steady.')).includes('Address'),
     );
   });
 

@@ -50,7 +50,7 @@ const POLL_MS = 100;
 export async function eventually<T>(
   what: string,
   probe: () => Promise<T | undefined | false>,
-  withinMs = 60_000,
+  withinMs = 120_000,
 ): Promise<T> {
   const end = performance.now() + withinMs;
   let last: unknown = 'nothing yet';

@@ -171,7 +171,8 @@ describe('the network', () => {
     const before = await resolver();
     const began = performance.now();
     expect(await inside('h1', 'client', 'nslookup example.com. 2>&1 || true')).toContain('SERVFAIL');
-    expect(performance.now() - began).toBeLessThan(2500);
+    // One that waited for an upstream would take two rounds of two seconds.
+    expect(performance.now() - began).toBeLessThan(4000);
     expect(await resolver()).toBe(before);
   });
 

@@ -3,7 +3,7 @@ import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 
-const WITHIN_MS = 30_000;
+const WITHIN_MS = 120_000;
 
 export class Stream {
   /** All that came so far: standard output and error in one. */

@@ -54,7 +54,7 @@ export interface Answer {
 }
 
 /** The longest any answer may take, in milliseconds of real time: far more than needed, far less than for ever. */
-const ANSWER_MS = 3_000;
+const ANSWER_MS = 20_000;
 
 /** Sentences of a 503 that say why this node cannot do it, whatever the request: by the state of the node. */
 const NODE_STATES = [
