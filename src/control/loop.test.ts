@@ -70,3 +70,15 @@ test('a key has one alarm, the earliest, and none after stop', async () => {
   await clock.advance(1000);
   expect(at).toEqual([200]);
 });
+
+// Found by fuzzing: an update with a delay of 4,194,304 ns was looked at for ever, ever closer to its time.
+test('an alarm rings at a whole millisecond, not before its time', async () => {
+  const at: number[] = [];
+  const { clock, loop } = await looped(async () => {
+    at.push(clock.monotonic());
+  });
+  loop.mark('k', 4.194304);
+  await clock.advance(10);
+  expect(at).toEqual([5]);
+  await loop.stop();
+});

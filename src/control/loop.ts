@@ -75,12 +75,13 @@ export class Loop {
 
   /**
    * Marks a key dirty; with `delayMs`, at that time. For what depends on the clock, not on an event. A key has one
-   * alarm: the earliest asked for. A `reconcile` that finds itself early asks again.
+   * alarm: the earliest asked for. A `reconcile` that finds itself early asks again. Whole milliseconds, rounded up: a
+   * part of one (specs are in nanoseconds) may be less than a clock can move by, and would be asked for again for ever.
    */
   mark(key: string, delayMs = 0): void {
     if (this.#unwatch === undefined) return;
     if (delayMs > 0) {
-      this.#setAlarm(key, delayMs);
+      this.#setAlarm(key, Math.ceil(delayMs));
       return;
     }
     this.#dirty.add(key);
