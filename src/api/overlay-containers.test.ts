@@ -7,22 +7,7 @@ import { MemoryJournal } from '../journal/memory.ts';
 import { anOverlay, json, startApi, type TestApi } from './api.fixture.ts';
 import type { AddressRequest, OverlayHere, Reservation } from '../model/attachments.ts';
 import type { NodeAttachments } from './node-attachments.ts';
-
-const HERE: OverlayHere = {
-  id: 'net1',
-  name: 'net1-name',
-  environment: 'default',
-  subnet: '10.0.16.0/20',
-  gateway: '10.0.16.2',
-  vni: 4097,
-  dataPathPort: 4789,
-  ingress: false,
-  internal: false,
-  attachable: true,
-  labels: {},
-  options: {},
-  engineNetwork: 'drover-1-aaaa',
-};
+import { HERE } from './overlays.fixture.ts';
 
 const reservation = (id: string, address: string, engineNetwork = HERE.engineNetwork): Reservation => ({
   id,

@@ -1,22 +1,6 @@
 import { expect, test } from 'vitest';
-import type { OverlayHere } from '../model/attachments.ts';
 import { inUserWords, withEngineNetworks, withOverlayNames } from './overlay-names.ts';
-
-const HERE: OverlayHere = {
-  id: 'net1',
-  name: 'net1-name',
-  environment: 'default',
-  subnet: '10.0.16.0/20',
-  gateway: '10.0.16.2',
-  vni: 4097,
-  dataPathPort: 4789,
-  ingress: false,
-  internal: false,
-  attachable: true,
-  labels: {},
-  options: {},
-  engineNetwork: 'drover-1-aaaa',
-};
+import { HERE } from './overlays.fixture.ts';
 
 test('texts are changed where they stand', () => {
   const big = '{"Networks":{"drover-1-aaaa":null},"Memory":9223372036854775807}';
