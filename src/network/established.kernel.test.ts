@@ -24,8 +24,8 @@ require('node:net').createServer((s) => { s.on('error', () => {}); s.on('data', 
 
 /** Says over one connection what it reads, and prints what comes back, or how the connection ended. */
 const CALLER = `
-const [host, port] = process.argv.slice(1);
-const s = require('node:net').connect(+port, host);
+const [host, port, localPort] = process.argv.slice(1);
+const s = require('node:net').connect({ host, port: +port, localPort: +localPort || undefined });
 s.on('error', (e) => console.log(e.code)); s.on('end', () => console.log('end'));
 s.pipe(process.stdout); process.stdin.pipe(s);`;
 
@@ -34,8 +34,10 @@ class Call {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
   readonly #lines: Interface;
 
-  constructor(namespace: string, host: string, port: number) {
-    const command = [`--net=/run/netns/${namespace}`, process.execPath, '-e', CALLER, host, String(port)];
+  /** `localPort` 0: any. */
+  constructor(namespace: string, host: string, port: number, localPort = 0) {
+    const ends = [host, String(port), String(localPort)];
+    const command = [`--net=/run/netns/${namespace}`, process.execPath, '-e', CALLER, ...ends];
     this.#child = spawn('nsenter', command, { stdio: ['pipe', 'pipe', 'inherit'] });
     this.#lines = createInterface(this.#child.stdout);
   }
@@ -144,8 +146,8 @@ describe.skipIf(reason !== undefined)(`connections that stand${reason === undefi
     await settled();
   };
 
-  const call = (namespace: string, address: string, port: number): Call => {
-    const made = new Call(namespace, address, port);
+  const call = (namespace: string, address: string, port: number, localPort = 0): Call => {
+    const made = new Call(namespace, address, port, localPort);
     calls.push(made);
     return made;
   };
@@ -190,6 +192,16 @@ describe.skipIf(reason !== undefined)(`connections that stand${reason === undefi
     expect(await held.say('three')).toBe(`${name} three`);
     for (const each of calls.splice(0)) await each.end();
     await expect.poll(() => on.connections(pids.get(name) ?? 0)).toBe(0);
+  });
+
+  test('a client that calls all nodes from one port of its own gets the same task through each of them', async () => {
+    await serve(2, false);
+    const held = hosts.map((each) => call(client.namespace, each.address, PUBLISHED, 41_000));
+    for (const round of ['one', 'two']) {
+      expect(await Promise.all(held.map((each) => each.say(round)))).toEqual(hosts.map(() => `t1 ${round}`));
+    }
+    await serve(2, true);
+    for (const each of calls.splice(0)) await each.end();
   });
 
   test('it goes on when its service is removed, which rewrites the tables of all nodes', async () => {

@@ -79,11 +79,20 @@ const RETURN_TABLE = 7042;
  * the packet gets that node's MAC as its destination, whatever gateway routing chose. The map from mark to MAC
  * is learnt from arriving packets (nft 1.0 will not write a mark into a header directly) and holds only nodes
  * that connections came through.
+ *
+ * A client that calls several nodes from one port of its own (a load balancer does, all day) looks the same in each of
+ * these connections once its node has turned it to this task. So each node's are tracked in a zone of their own, named by
+ * the low 16 bits of its MAC, on arrival only: what this task says is tracked in one, so the kernel gives the later of
+ * two equals another port, which the client never sees.
  */
 export function returnPathRules(device: string): string {
   return `add table ip drover_return
 delete table ip drover_return
 table ip drover_return {
+  chain apart {
+    type filter hook prerouting priority -300
+    iifname "${device}" ct original zone set @ll,80,16
+  }
   chain arrive {
     type filter hook prerouting priority -150
     icmp type redirect drop comment "a node that turns a connection round would send us past itself"
