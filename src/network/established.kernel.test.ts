@@ -2,7 +2,7 @@
  * Connections that stand, in a real kernel, while the task they lead to leaves balancing: one host that has the task,
  * one that is only the edge they came in by, one with a task that uses a VIP, and a client outside.
  */
-import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import { spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface, type Interface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
@@ -16,11 +16,14 @@ const NETWORKS = { [APP]: '10.235', [INGRESS]: '10.234' };
 const PORT = 90;
 const PUBLISHED = 9090;
 
-/** Echoes every line with its name. */
+/** Echoes every line with its name; at SIGUSR2 it speaks unasked, on each connection. */
 const ECHO = `
 const [name, port] = process.argv.slice(1);
-require('node:net').createServer((s) => { s.on('error', () => {}); s.on('data', (d) => s.write(name + ' ' + d)); })
-  .listen(+port, '0.0.0.0', () => console.log('ready'));`;
+const all = new Set();
+require('node:net').createServer((s) => {
+  all.add(s); s.on('close', () => all.delete(s)); s.on('error', () => {}); s.on('data', (d) => s.write(name + ' ' + d));
+}).listen(+port, '0.0.0.0', () => console.log('ready'));
+process.on('SIGUSR2', () => { for (const s of all) s.write(name + ' unasked\\n'); });`;
 
 /** Says over one connection what it reads, and prints what comes back, or how the connection ended. */
 const CALLER = `
@@ -45,6 +48,11 @@ class Call {
   /** What comes back for a line; rejects after 3 s. */
   async say(text: string): Promise<string> {
     this.#child.stdin.write(`${text}\n`);
+    return this.hears();
+  }
+
+  /** What comes next; rejects after 3 s. */
+  async hears(): Promise<string> {
     const [line]: string[] = await once(this.#lines, 'line', { signal: AbortSignal.timeout(3_000) });
     return line ?? '';
   }
@@ -64,6 +72,7 @@ describe.skipIf(reason !== undefined)(`connections that stand${reason === undefi
     ['t2', true],
   ]);
   const pids = new Map<string, number>();
+  const servers = new Map<string, ChildProcess>();
   const calls: Call[] = [];
   let hosts: FakeHost[] = [];
   let client: { namespace: string };
@@ -164,7 +173,7 @@ describe.skipIf(reason !== undefined)(`connections that stand${reason === undefi
       const fake = { taskId: `t${slot}`, networks: networksOf(slot), published: true };
       const { pid, namespace } = await on.container(fake);
       await on.network.attach({ ...fake, pid });
-      await lan.spawn(namespace, ECHO, [`t${slot}`, String(PORT)]);
+      servers.set(`t${slot}`, await lan.spawn(namespace, ECHO, [`t${slot}`, String(PORT)]));
       pids.set(`t${slot}`, pid);
       if (slot === 3) caller = { namespace };
     }
@@ -200,6 +209,23 @@ describe.skipIf(reason !== undefined)(`connections that stand${reason === undefi
     for (const round of ['one', 'two']) {
       expect(await Promise.all(held.map((each) => each.say(round)))).toEqual(hosts.map(() => `t1 ${round}`));
     }
+    await serve(2, true);
+    for (const each of calls.splice(0)) await each.end();
+  });
+
+  test('a task still finds the way to a silent client after droverd has begun anew on its host', async () => {
+    await serve(2, false);
+    const held = call(client.namespace, host(1).address, PUBLISHED);
+    expect(await held.say('one')).toBe('t1 one');
+    await host(2).network.attach({
+      taskId: 't1',
+      networks: networksOf(1),
+      published: true,
+      pid: pids.get('t1') ?? 0,
+    });
+    const heard = held.hears();
+    servers.get('t1')?.kill('SIGUSR2');
+    expect(await heard).toBe('t1 unasked');
     await serve(2, true);
     for (const each of calls.splice(0)) await each.end();
   });

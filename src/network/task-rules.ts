@@ -78,7 +78,8 @@ const RETURN_TABLE = 7042;
  * address, so its low 32 bits name the node: they go into the connection's mark on arrival, and on the way out
  * the packet gets that node's MAC as its destination, whatever gateway routing chose. The map from mark to MAC
  * is learnt from arriving packets (nft 1.0 will not write a mark into a header directly) and holds only nodes
- * that connections came through.
+ * that connections came through. When the rules are made anew the map stays: a task may have something to say on a
+ * connection whose client is silent, and would not know the way back.
  *
  * A client that calls several nodes from one port of its own (a load balancer does, all day) looks the same in each of
  * these connections once its node has turned it to this task. So each node's are tracked in a zone of their own, named by
@@ -104,22 +105,13 @@ table ip drover_return {
   }
 }
 add table netdev drover_return
-delete table netdev drover_return
-table netdev drover_return {
-  map edges {
-    type mark : ether_addr
-    flags dynamic
-    size 65536
-  }
-  chain arrive {
-    type filter hook ingress device "${device}" priority 0
-    ether type ip update @edges { @ll,64,32 : ether saddr }
-  }
-  chain leave {
-    type filter hook egress device "${device}" priority 0
-    meta mark != 0 ether type ip ether daddr set meta mark map @edges
-  }
-}
+add map netdev drover_return edges { type mark : ether_addr; flags dynamic; size 65536; }
+add chain netdev drover_return arrive { type filter hook ingress device "${device}" priority 0; }
+add chain netdev drover_return leave { type filter hook egress device "${device}" priority 0; }
+flush chain netdev drover_return arrive
+flush chain netdev drover_return leave
+add rule netdev drover_return arrive ether type ip update @edges { @ll,64,32 : ether saddr }
+add rule netdev drover_return leave meta mark != 0 ether type ip ether daddr set meta mark map @edges
 `;
 }
 
