@@ -37,10 +37,12 @@ const up: Command = {
   name: 'up',
   args: [],
   summary: 'Make a lab, or bring up what is missing of it',
-  details: 'Hosts are called h1, h2 and so on. Without --bare they form one cluster with h1 as its manager.',
+  details:
+    'Hosts are called h1, h2 and so on. Without --bare they form one cluster with h1 as its manager, or the first of them (--managers).',
   flags: {
     ...NAME,
     hosts: { value: 'int', default: '3', help: 'Number of hosts' },
+    managers: { value: 'int', default: '1', help: 'How many of the hosts, the first ones, manage the cluster' },
     bare: { help: 'Engines and droverd on each host, but no cluster' },
     'engines-only': { help: 'Engines alone, no droverd' },
   },
@@ -48,9 +50,9 @@ const up: Command = {
     if (flags.isSet('bare') && flags.isSet('engines-only'))
       throw new UsageError('--bare and --engines-only exclude each other');
     const parts: Parts = flags.isSet('engines-only') ? 'engines' : flags.isSet('bare') ? 'daemons' : 'cluster';
-    const made = await lab.up(flags.text('name'), flags.integer('hosts', 1, MAX_HOSTS), parts, (line) =>
-      output.out(`${line}\n`),
-    );
+    const hosts = flags.integer('hosts', 1, MAX_HOSTS);
+    const managers = flags.integer('managers', 1, hosts);
+    const made = await lab.up(flags.text('name'), { hosts, parts, managers }, (line) => output.out(`${line}\n`));
     output.out(howToUse(made));
     return 0;
   },

@@ -21,17 +21,25 @@ interface NodeAnswer {
 const READY_MS = 30_000;
 const LISTEN = '0.0.0.0:2377';
 
-/** The first member becomes the manager, the others join it as workers. Resolves when every member's node is ready. */
-export async function formCluster(members: readonly Member[]): Promise<void> {
-  const [manager, ...workers] = members;
+/**
+ * The first member begins the cluster and the others join it, the first `managers` of all as managers, one after the other.
+ * Resolves when every member's node is ready.
+ */
+export async function formCluster(members: readonly Member[], managers: number): Promise<void> {
+  const [manager, ...others] = members;
   if (manager === undefined) return;
   if (!(await isMember(manager))) {
     await callText(manager.socket, 'POST', '/swarm/init', {
       body: { ListenAddr: LISTEN, AdvertiseAddr: manager.address },
     });
   }
-  const { JoinTokens } = await callJson<{ JoinTokens: { Worker: string } }>(manager.socket, 'GET', '/swarm');
-  await Promise.all(workers.map((worker) => join(worker, manager, JoinTokens.Worker)));
+  const { JoinTokens: tokens } = await callJson<{ JoinTokens: { Worker: string; Manager: string } }>(
+    manager.socket,
+    'GET',
+    '/swarm',
+  );
+  for (const other of others.slice(0, managers - 1)) await join(other, manager, tokens.Manager);
+  await Promise.all(others.slice(managers - 1).map((worker) => join(worker, manager, tokens.Worker)));
   const ids = await Promise.all(members.map(nodeId));
   let waiting: NodeAnswer[] = [];
   await waitUntil(
@@ -46,12 +54,12 @@ export async function formCluster(members: readonly Member[]): Promise<void> {
   );
 }
 
-async function join(worker: Member, manager: Member, token: string): Promise<void> {
-  if (await isMember(worker)) return;
-  await callText(worker.socket, 'POST', '/swarm/join', {
+async function join(member: Member, manager: Member, token: string): Promise<void> {
+  if (await isMember(member)) return;
+  await callText(member.socket, 'POST', '/swarm/join', {
     body: {
       ListenAddr: LISTEN,
-      AdvertiseAddr: worker.address,
+      AdvertiseAddr: member.address,
       RemoteAddrs: [`${manager.address}:2377`],
       JoinToken: token,
     },

@@ -21,6 +21,8 @@ interface LabRecord {
   number: number;
   hosts: number;
   parts: Parts;
+  /** How many of the hosts, the first ones, manage the cluster; absent in older records: one. */
+  managers?: number;
 }
 
 /** One host of a lab; all paths are the outer machine's. */
@@ -58,11 +60,13 @@ export class Lab {
   readonly number: number;
   readonly hosts: readonly HostPlan[];
   readonly parts: Parts;
+  readonly managers: number;
 
   constructor(record: LabRecord) {
     this.name = record.name;
     this.number = record.number;
     this.parts = record.parts;
+    this.managers = record.managers ?? 1;
     this.hosts = Array.from({ length: record.hosts }, (_, at) => this.#plan(at + 1));
   }
 
@@ -152,10 +156,13 @@ async function entries(dir: string): Promise<string[]> {
 }
 
 /**
- * Puts a lab on record, or adds hosts and parts to the one there is; never takes any away.
+ * Puts a lab on record, or adds hosts, managers and parts to the one there is; never takes any away.
  * Throws if `parts` would turn bare engines into hosts with `droverd` or back: they run with different settings.
  */
-export async function recordLab(name: string, hosts: number, parts: Parts): Promise<Lab> {
+export async function recordLab(
+  name: string,
+  { hosts, parts, managers }: { hosts: number; parts: Parts; managers: number },
+): Promise<Lab> {
   if (!NAME.test(name)) throw new Error(`invalid lab name "${name}": up to 20 of a-z, 0-9 and -, not starting with -`);
   const existing = await findLab(name);
   if (existing !== undefined && (existing.parts === 'engines') !== (parts === 'engines')) {
@@ -168,6 +175,7 @@ export async function recordLab(name: string, hosts: number, parts: Parts): Prom
     number: existing?.number ?? (await claimNumber(name)),
     hosts: Math.max(hosts, existing?.hosts.length ?? 0),
     parts: existing?.parts === 'cluster' ? 'cluster' : parts,
+    managers: Math.max(managers, existing?.managers ?? 1),
   };
   const lab = new Lab(record);
   await mkdir(lab.dir, { recursive: true });

@@ -54,17 +54,24 @@ async function isOnPath(program: string): Promise<boolean> {
   return false;
 }
 
-/** Makes a lab, or brings up what is missing of it. */
-export async function up(name: string, hosts: number, parts: Parts, progress: Progress): Promise<Lab> {
+/** Makes a lab, or brings up what is missing of it: a host that is a worker already stays one. */
+export async function up(
+  name: string,
+  wanted: { hosts: number; parts: Parts; managers: number },
+  progress: Progress,
+): Promise<Lab> {
   await checkMachine();
-  const lab = await recordLab(name, hosts, parts);
+  const lab = await recordLab(name, wanted);
   await raiseBridge(lab);
   if (await wasRegistryStarted(lab)) await startRegistry(lab);
   await Promise.all(lab.hosts.map((host) => startHost(lab, host)));
   progress(`hosts that are on: ${lab.hosts.length}; ready on each: ${daemonsOf(lab.parts).join(' and ')}`);
   if (lab.parts === 'cluster') {
-    await formCluster(membersOf(lab));
-    progress(`one cluster: ${lab.hosts[0]?.name ?? ''} manages it, all nodes are ready`);
+    await formCluster(membersOf(lab), lab.managers);
+    const managers = lab.hosts.slice(0, lab.managers).map(({ name }) => name);
+    progress(
+      `one cluster: ${managers.join(', ')} ${managers.length === 1 ? 'manages' : 'manage'} it, all nodes are ready`,
+    );
   }
   return lab;
 }
