@@ -1,5 +1,6 @@
 /** The entry of `droverd`: flags in, a running daemon out; SIGTERM and SIGINT end it in order. */
 import { readFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { Daemon } from './daemon.ts';
 import { HELP, parseOptions, UsageError, type Command } from './options.ts';
 import { systemClock, systemLog, systemRandom } from './system.ts';
@@ -56,6 +57,8 @@ async function main(): Promise<void> {
   setInterval(() => {}, 2 ** 30);
   try {
     await daemon.start();
+    // Now, because whoever kills it must not cost the next start what was compiled for this one.
+    flushCompileCache();
     tellSystemd(process.env, log);
   } catch (error) {
     process.stderr.write(`droverd: ${(error as Error).message}\n`);
