@@ -29,7 +29,7 @@ async function medianOf(rounds: number, call: () => Promise<unknown>): Promise<n
 
 await down(LAB);
 try {
-  const lab = await up(LAB, 1, 'cluster', () => {});
+  const lab = await up(LAB, { hosts: 1, managers: 1, parts: 'cluster' }, () => {});
   const host = lab.hosts[0]!;
   const drover = new DockerClient({ socketPath: socketOf(host, lab.parts) });
   const engine = new DockerClient({ socketPath: host.engineSocket });

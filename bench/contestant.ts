@@ -64,8 +64,8 @@ export class Contestant {
 /** A fresh lab of three hosts, every engine with the image: no contestant's first round pays for a pull. */
 export async function prepared(name: string, parts: 'cluster' | 'engines'): Promise<Contestant> {
   await down(name);
-  const lab = await up(name, 3, parts, () => {});
-  if (parts === 'engines') await formCluster(membersOf(lab));
+  const lab = await up(name, { hosts: 3, managers: 1, parts }, () => {});
+  if (parts === 'engines') await formCluster(membersOf(lab), 1);
   const contestant = new Contestant(lab);
   await images(name);
   contestant.image = `${await registry(name)}/busybox:latest`;

@@ -37,7 +37,7 @@ interface Task {
 
 await down(LAB);
 try {
-  const lab = await up(LAB, 2, 'cluster', () => {});
+  const lab = await up(LAB, { hosts: 2, managers: 1, parts: 'cluster' }, () => {});
   await images(LAB);
   const [h1, h2] = [lab.hosts[0]!, lab.hosts[1]!];
   const drover = new DockerClient({ socketPath: socketOf(h1, lab.parts) });
