@@ -2,20 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { MemoryJournal } from '../journal/memory.ts';
 import type { Node } from '../model/objects.ts';
-import { Store } from './store.ts';
-
-function node(id: string, hostname: string): Node {
-  return {
-    id,
-    meta: { version: 1, createdAt: '', updatedAt: '' },
-    spec: { Labels: {}, Role: 'worker', Availability: 'active' },
-    description: { hostname } as Node['description'],
-    status: { state: 'ready', message: '', address: '', since: '' },
-    gateways: {},
-  };
-}
-
-const hostnames = (store: Store, key: string) => store.view((view) => view.nodes.by('hostname', key).map((n) => n.id));
+import { hostnames, node } from './nodes.fixture.ts';
+import { Store, type Event } from './store.ts';
 
 describe('Store', () => {
   test('what update did is seen by view, by indexes and after a reopen', async () => {
@@ -107,6 +95,25 @@ describe('Store', () => {
     expect(heard).toEqual(['a']);
     const again = await Store.open(journal);
     expect(again.view((view) => [...view.nodes.all()].map(({ id }) => id))).toEqual(['a']);
+  });
+
+  test('who begins to watch while others are told hears only of what comes later, who ends it of nothing more', async () => {
+    const store = await Store.open(new MemoryJournal());
+    const heard: string[] = [];
+    const note = (who: string) => (events: readonly Event[]) =>
+      events.forEach((event) => heard.push(`${who} ${event.after!.id}`));
+    const stops: (() => void)[] = [];
+    store.watch(() => {
+      if (stops.length > 1) return;
+      stops[0]?.();
+      const { result, stop } = store.viewAndWatch((view) => view.nodes.size, note('late'));
+      heard.push(`late saw ${result}`);
+      stops.push(stop);
+    });
+    stops.push(store.watch(note('early')));
+    await store.update((tx) => tx.nodes.create(node('a', 'h')));
+    await store.update((tx) => tx.nodes.create(node('b', 'h')));
+    expect(heard).toEqual(['late saw 1', 'late b']);
   });
 
   test('memory shows a change only once the journal has it', async () => {
