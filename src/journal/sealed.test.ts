@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { journalContract } from './journal.contract.ts';
 import { JournalDamaged, JournalUnavailable } from './journal.ts';
-import { DataKey, readKeys, writeKeys } from './key-file.ts';
+import { DataKey, KeyFile, readKeys, writeKeys } from './key-file.ts';
 import { MemoryJournal } from './memory.ts';
 import { SealedJournal } from './sealed.ts';
 import { SqliteJournal } from './sqlite.ts';
@@ -16,7 +16,12 @@ journalContract('sealed over sqlite', async () => {
   const name = join(dir, 'state.db');
   return {
     open: async () =>
-      new SealedJournal({ journal: new SqliteJournal(name), name, keyFile: join(dir, 'state.key'), isConfidential }),
+      new SealedJournal({
+        journal: new SqliteJournal(name),
+        name,
+        keyFile: new KeyFile(join(dir, 'state.key')),
+        isConfidential,
+      }),
     dispose: async () => rmSync(dir, { recursive: true }),
   };
 });
@@ -33,7 +38,12 @@ describe('SealedJournal', () => {
   afterEach(() => rmSync(dir, { recursive: true }));
 
   const open = (): SealedJournal =>
-    new SealedJournal({ journal: new MemoryJournal(values), name: 'state.db', keyFile, isConfidential });
+    new SealedJournal({
+      journal: new MemoryJournal(values),
+      name: 'state.db',
+      keyFile: new KeyFile(keyFile),
+      isConfidential,
+    });
   const row = (key: string, value: string | null) => [[{ key, value }]];
   const written = async (): Promise<void> => open().commit(row('secrets/a', 'hunter2'));
 
@@ -115,7 +125,7 @@ describe('SealedJournal', () => {
     const nowhere = new SealedJournal({
       journal: new MemoryJournal(values),
       name: 'state.db',
-      keyFile: join(dir, 'missing', 'state.key'),
+      keyFile: new KeyFile(join(dir, 'missing', 'state.key')),
       isConfidential,
     });
     await expect(nowhere.commit(row('secrets/a', 'hunter2'))).rejects.toThrow(JournalUnavailable);

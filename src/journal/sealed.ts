@@ -1,51 +1,41 @@
 /**
- * A journal whose confidential rows are encrypted, whatever keeps them: the keeper below sees sealed values, the store above
- * clear ones. A sealed value is `sealed:<key id>:<base64>`, bound to its row's key, so that it opens nowhere else.
- *
- * The key file is made with the first row that needs it. Rows written before there was encryption are read as they are,
- * and sealed when the journal is next loaded. Without the key that a row names nothing is loaded and nothing is changed.
+ * A journal whose confidential rows are encrypted (row-seal.ts), whatever keeps them: the keeper below sees sealed values, the
+ * store above clear ones. The key file is made with the first row that needs it. Rows written before there was encryption are
+ * read as they are, and sealed when the journal is next loaded.
  */
-import { existsSync } from 'node:fs';
-import { JournalDamaged, JournalUnavailable, type Change, type Journal } from './journal.ts';
-import { DataKey, readKeys, writeKeys } from './key-file.ts';
+import { JournalUnavailable, type Change, type Journal } from './journal.ts';
+import { RowSeal, type RowSealOptions } from './row-seal.ts';
 
-const SEALED = /^sealed:([0-9a-f]+):/;
-
-export interface SealedJournalOptions {
+export interface SealedJournalOptions extends RowSealOptions {
   /** The keeper below; closed with this. */
   journal: Journal;
-  /** Names the keeper to people, such as the path of its file. */
-  name: string;
-  keyFile: string;
-  /** Whether the row of that key is confidential. */
-  isConfidential: (key: string) => boolean;
 }
 
 export class SealedJournal implements Journal {
-  readonly #options: SealedJournalOptions;
-  #keys: readonly DataKey[] | undefined;
+  readonly #journal: Journal;
+  readonly #seal: RowSeal;
 
-  constructor(options: SealedJournalOptions) {
-    this.#options = options;
+  /** `seal`: that of a journal which several managers share, who all have the key. */
+  constructor({ journal, ...options }: SealedJournalOptions, seal = new RowSeal(options, { mayMakeKey: true })) {
+    this.#journal = journal;
+    this.#seal = seal;
   }
 
-  /** @throws JournalDamaged, naming the key file, if that cannot be read or a row cannot be opened with it */
+  /** @throws JournalDamaged, naming the key file, if that cannot be read or a row cannot be opened with it; KeyFileLocked */
   async load(): Promise<Map<string, string>> {
-    const { journal, isConfidential } = this.#options;
-    const rows = await journal.load();
+    const rows = await this.#journal.load();
     const clear: Change[] = [];
     for (const [key, value] of rows) {
-      if (!isConfidential(key)) continue;
-      const opened = this.#open(key, value);
-      if (opened === undefined) clear.push({ key, value });
-      else rows.set(key, opened);
+      const opened = this.#seal.open(key, value);
+      if (!opened.asItShouldBe) clear.push({ key, value });
+      else if (opened.value !== value) rows.set(key, opened.value);
     }
-    if (clear.length > 0) await this.#seal(clear);
+    if (clear.length > 0) await this.#sealRows(clear);
     return rows;
   }
 
   /** Rows that were written before there was encryption. A disk that is full now keeps nobody from reading them. */
-  async #seal(clear: readonly Change[]): Promise<void> {
+  async #sealRows(clear: readonly Change[]): Promise<void> {
     try {
       await this.commit([clear]);
     } catch (error) {
@@ -54,83 +44,10 @@ export class SealedJournal implements Journal {
   }
 
   async commit(transactions: readonly (readonly Change[])[]): Promise<void> {
-    const { journal, isConfidential } = this.#options;
-    const sealed = transactions.map((changes) =>
-      changes.map((change) => (isConfidential(change.key) ? new SealedChange(change, () => this.#key()) : change)),
-    );
-    await journal.commit(sealed);
+    await this.#journal.commit(transactions.map((changes) => changes.map((change) => this.#seal.seal(change))));
   }
 
   close(): Promise<void> {
-    return this.#options.journal.close();
-  }
-
-  /** The clear value of a row; undefined if it was never sealed. */
-  #open(key: string, value: string): string | undefined {
-    const match = SEALED.exec(value);
-    if (match === null) return undefined;
-    const [prefix, id] = match;
-    const { name, keyFile } = this.#options;
-    const dataKey = this.#known().find((candidate) => candidate.id === id);
-    if (dataKey === undefined) {
-      const trouble = existsSync(keyFile) ? 'holds other keys' : 'is missing';
-      throw new JournalDamaged(
-        `${name} is encrypted with the key ${id}, and ${keyFile}, where it belongs, ${trouble}: put it back from a backup; nothing was changed`,
-      );
-    }
-    try {
-      return dataKey.open(value.slice(prefix.length), key);
-    } catch (error) {
-      throw new JournalDamaged(
-        `${name} is damaged: its row ${key} cannot be decrypted with the key ${id} of ${keyFile}; nothing was changed`,
-        { cause: error },
-      );
-    }
-  }
-
-  /** The keys of the file, as they were when it was first looked at. */
-  #known(): readonly DataKey[] {
-    this.#keys ??= readKeys(this.#options.keyFile);
-    return this.#keys ?? [];
-  }
-
-  /** The newest key; the first one is made here. */
-  #key(): DataKey {
-    const newest = this.#known().at(-1);
-    if (newest !== undefined) return newest;
-    const { keyFile } = this.#options;
-    const first = DataKey.random();
-    try {
-      writeKeys(keyFile, [first]);
-    } catch (error) {
-      throw new JournalUnavailable(
-        `${keyFile}, the key of the cluster's state, cannot be written (${(error as Error).message}); nothing was changed, try again later`,
-        { cause: error },
-      );
-    }
-    this.#keys = [first];
-    return first;
-  }
-}
-
-/** Sealed when the keeper reads it, because that is when the row below is written out. */
-class SealedChange implements Change {
-  readonly #change: Change;
-  readonly #dataKey: () => DataKey;
-
-  constructor(change: Change, dataKey: () => DataKey) {
-    this.#change = change;
-    this.#dataKey = dataKey;
-  }
-
-  get key(): string {
-    return this.#change.key;
-  }
-
-  get value(): string | null {
-    const { value } = this.#change;
-    if (value === null) return null;
-    const dataKey = this.#dataKey();
-    return `sealed:${dataKey.id}:${dataKey.seal(value, this.key)}`;
+    return this.#journal.close();
   }
 }

@@ -18,16 +18,21 @@ export interface Leader {
 }
 
 export interface FollowListener {
-  /** All rows as of `revision`; first, and again whenever the gap to what was told before cannot be filled (compaction). */
+  /**
+   * All rows as of `revision`; first, and again whenever the gap to what was told before cannot be filled (compaction). Must
+   * not throw.
+   */
   replace(rows: Map<string, string>, revision: number): void;
-  /** One transaction, with the revision it made. */
+  /** One transaction, or several in order that were committed together, with the revision that made. Must not throw. */
   apply(changes: readonly Change[], revision: number): void;
+  /** What came after the first rows cannot be read (JournalDamaged): nothing more is told. */
+  damaged?(error: Error): void;
 }
 
 export interface Following {
   /** The newest revision that the listener was told of. */
   readonly revision: number;
-  /** Resolves once the listener was told of everything up to `revision`. */
+  /** Resolves once the listener was told of everything up to `revision`; rejects if it is stopped before. */
   reached(revision: number): Promise<void>;
   /** Ends it. The listener hears nothing afterwards. Idempotent. */
   stop(): Promise<void>;
