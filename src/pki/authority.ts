@@ -14,15 +14,24 @@ import {
   KeyUsagesExtension,
   Pkcs10CertificateRequest,
   Pkcs10CertificateRequestGenerator,
+  type Extension,
   SubjectAlternativeNameExtension,
   SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from '@peculiar/x509';
 import { createPrivateKey, KeyObject, randomBytes, webcrypto } from 'node:crypto';
-import { organizationalUnit, type NodeRole } from './identity.ts';
+import type { CertificateIssuer } from '../model/objects.ts';
+import { isIssuedBy, organizationalUnit, parseCertificate, parseChain, type NodeRole } from './identity.ts';
 
 const ECDSA_P256 = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
+/** How keys sign that a root may have, by their curve; made here are only those on P-256. RSA is the other kind. */
+const ECDSA = new Map([
+  ['prime256v1', ECDSA_P256],
+  ['secp384r1', { name: 'ECDSA', namedCurve: 'P-384', hash: 'SHA-384' }],
+  ['secp521r1', { name: 'ECDSA', namedCurve: 'P-521', hash: 'SHA-512' }],
+]);
+const RSA = { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' };
 const HOUR_MS = 3_600_000;
 const YEAR_MS = 365 * 24 * HOUR_MS;
 const ROOT_LIFE_MS = 20 * YEAR_MS;
@@ -48,6 +57,8 @@ export interface NodeSubject {
   nodeId: string;
   role: NodeRole;
   clusterId: string;
+  /** IP addresses by which other managers dial it: etcd's members check them. Workers need none. */
+  addresses?: readonly string[];
 }
 
 /** A signing request that cannot be honoured; the message may be shown to who sent it. */
@@ -99,7 +110,6 @@ export async function issueNodeCertificate(
 ): Promise<string> {
   const publicKey = await requestedKey(csr);
   const rootCertificate = new X509Certificate(root.certificate);
-  const signingKey = createPrivateKey(root.key).toCryptoKey(ECDSA_P256, false, ['sign']);
   const ou = organizationalUnit(subject.role);
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serialNumber(),
@@ -107,9 +117,8 @@ export async function issueNodeCertificate(
     issuer: rootCertificate.subjectName,
     notBefore: new Date(nowMs - BACKDATE_MS),
     notAfter: new Date(Math.min(nowMs + lifeMs, rootCertificate.notAfter.getTime())),
-    signingAlgorithm: ECDSA_P256,
     publicKey,
-    signingKey,
+    ...signerWith(root.key),
     extensions: [
       new BasicConstraintsExtension(false, undefined, true),
       new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
@@ -117,26 +126,92 @@ export async function issueNodeCertificate(
       new SubjectAlternativeNameExtension([
         { type: 'dns', value: ou },
         { type: 'dns', value: subject.nodeId },
+        ...(subject.addresses ?? []).map((value) => ({ type: 'ip' as const, value })),
       ]),
       await SubjectKeyIdentifierExtension.create(publicKey),
-      await AuthorityKeyIdentifierExtension.create(rootCertificate),
+      new AuthorityKeyIdentifierExtension(await keyIdentifier(rootCertificate)),
     ],
   });
   return pem(certificate);
 }
 
-/** What Docker's API shows of the authority: the subject is the raw DER name, the key its SPKI, both in base64. */
-export function tlsInfo(rootCertificate: string): {
+/**
+ * The root certificate `next` as the root `by` signs it: the same name, key, times and extensions. Whoever trusts `by`
+ * trusts what `next` issued, if this certificate comes with it.
+ */
+export async function crossSign(next: string, by: RootCa): Promise<string> {
+  const [template, issuer] = [new X509Certificate(next), new X509Certificate(by.certificate)];
+  const kept = template.extensions.filter(
+    (extension: Extension) => !(extension instanceof AuthorityKeyIdentifierExtension),
+  );
+  // By it alone tells OpenSSL this certificate from the self-signed one, when both roots have the same name.
+  const named = kept.some((extension) => extension instanceof SubjectKeyIdentifierExtension);
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: template.subjectName,
+    issuer: issuer.subjectName,
+    notBefore: template.notBefore,
+    notAfter: template.notAfter,
+    publicKey: template.publicKey,
+    ...signerWith(by.key),
+    extensions: [
+      ...kept,
+      ...(named ? [] : [new SubjectKeyIdentifierExtension(await keyIdentifier(template))]),
+      new AuthorityKeyIdentifierExtension(await keyIdentifier(issuer)),
+    ],
+  });
+  return pem(certificate);
+}
+
+/** A PEM certificate as this file writes them, whatever spaces and line ends it came with. */
+export function normalPem(certificate: string): string {
+  return pem(new X509Certificate(certificate));
+}
+
+/** What certificates issued by this one say of their issuer. */
+export function issuerOf(rootCertificate: string): CertificateIssuer {
+  const root = new X509Certificate(rootCertificate);
+  return {
+    subject: Buffer.from(root.subjectName.toArrayBuffer()).toString('base64'),
+    publicKey: Buffer.from(root.publicKey.rawData).toString('base64'),
+  };
+}
+
+/** A root and an issuer in the words of Docker's API: the subject is the raw DER name, the key its SPKI, both in base64. */
+export interface TlsInfo {
   trustRoot: string;
   certIssuerSubject: string;
   certIssuerPublicKey: string;
+}
+
+/** What Docker's API shows of a cluster whose nodes trust the one root and get certificates by the other, or the same. */
+export function tlsInfo(rootCertificate: string, issuerCertificate = rootCertificate): TlsInfo {
+  const { subject, publicKey } = issuerOf(issuerCertificate);
+  return { trustRoot: rootCertificate, certIssuerSubject: subject, certIssuerPublicKey: publicKey };
+}
+
+/** What Docker's API shows of a node: the root it trusts, and who issued its certificate (PEM, a chain). */
+export function nodeTlsInfo(identity: { certificate: string; rootCertificate: string }): TlsInfo {
+  const [certificate, ...links] = parseChain(identity.certificate);
+  const byRoot = isIssuedBy(certificate!, parseCertificate(identity.rootCertificate));
+  const issuer = byRoot ? undefined : links[0]?.toString();
+  return tlsInfo(identity.rootCertificate, issuer);
+}
+
+function signerWith(privateKey: string): {
+  signingAlgorithm: { name: string; hash: string };
+  signingKey: webcrypto.CryptoKey;
 } {
-  const root = new X509Certificate(rootCertificate);
-  return {
-    trustRoot: rootCertificate,
-    certIssuerSubject: Buffer.from(root.subjectName.toArrayBuffer()).toString('base64'),
-    certIssuerPublicKey: Buffer.from(root.publicKey.rawData).toString('base64'),
-  };
+  const key = createPrivateKey(privateKey);
+  const signingAlgorithm = key.asymmetricKeyType === 'ec' ? ECDSA.get(key.asymmetricKeyDetails?.namedCurve ?? '') : RSA;
+  if (signingAlgorithm === undefined) throw new TypeError('a root whose key is on a curve that nothing is signed with');
+  return { signingAlgorithm, signingKey: key.toCryptoKey(signingAlgorithm, false, ['sign']) };
+}
+
+/** In hex. What the certificate says counts: there are several ways to make one of a key. */
+async function keyIdentifier(certificate: X509Certificate): Promise<string> {
+  const said = certificate.getExtension(SubjectKeyIdentifierExtension);
+  return (said ?? (await SubjectKeyIdentifierExtension.create(certificate.publicKey))).keyId;
 }
 
 async function requestedKey(csr: string): Promise<webcrypto.CryptoKey> {

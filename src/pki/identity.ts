@@ -14,6 +14,7 @@ export interface CertifiedNode {
 
 /** All a node needs to prove who it is: PEM texts, and what the certificate says. */
 export interface Identity extends CertifiedNode {
+  /** The certificate, then what connects it to a root that others may trust: each issued by the next. */
   certificate: string;
   /** PKCS#8. */
   key: string;
@@ -64,17 +65,36 @@ export function lifeOf(certificate: X509Certificate): Life {
 }
 
 /**
- * Who the holder of `certificate` is, if `rootCertificate` issued it and it holds at `nowMs`. Throws
+ * Who the holder of `certificate` is, if one of `roots` issued it and it holds at `nowMs`. Throws
  * UntrustedCertificate otherwise; CertificateNotCurrent if only the time is wrong. Possession of its key is for TLS to prove.
  */
 export function verifyCertificate(
   certificate: X509Certificate,
-  rootCertificate: X509Certificate,
+  roots: X509Certificate | readonly X509Certificate[],
   nowMs: number,
 ): CertifiedNode {
-  const node = issuedNode(certificate, rootCertificate);
-  checkTime(certificate, nowMs);
+  return verifyChain([certificate], roots instanceof X509Certificate ? [roots] : roots, nowMs);
+}
+
+/** As `verifyCertificate`, of the first of `chain`: one of `roots` issued it, or the next, which is held to the same. */
+export function verifyChain(
+  chain: readonly X509Certificate[],
+  roots: readonly X509Certificate[],
+  nowMs: number,
+): CertifiedNode {
+  const { node, links } = issuedNode(chain, roots);
+  for (const link of links) checkTime(link, nowMs);
   return node;
+}
+
+/** Whether `issuer` issued the certificate itself. By signature, not by name: the root of every cluster is called swarm-ca. */
+export function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
+}
+
+/** Whether a root leads to the first of `chain`, whatever the time. */
+export function isIssuedUnder(chain: readonly X509Certificate[], root: X509Certificate): boolean {
+  return linksTo(chain, [root]) !== undefined;
 }
 
 function checkTime(certificate: X509Certificate, nowMs: number): void {
@@ -82,13 +102,27 @@ function checkTime(certificate: X509Certificate, nowMs: number): void {
   if (nowMs < life.fromMs || nowMs > life.untilMs) throw new CertificateNotCurrent(life, nowMs);
 }
 
-/** Who the holder is, if `rootCertificate` issued it, whatever the time. Throws UntrustedCertificate. */
-function issuedNode(certificate: X509Certificate, rootCertificate: X509Certificate): CertifiedNode {
-  // By signature, not by name: the root of every cluster is called swarm-ca.
-  if (!certificate.checkIssued(rootCertificate) || !certificate.verify(rootCertificate.publicKey)) {
-    throw new UntrustedCertificate('the certificate is not of this cluster');
+/** Who the holder is, if one of `roots` leads to it, whatever the time, and by which links. Throws UntrustedCertificate. */
+function issuedNode(
+  chain: readonly X509Certificate[],
+  roots: readonly X509Certificate[],
+): { node: CertifiedNode; links: readonly X509Certificate[] } {
+  const links = linksTo(chain, roots);
+  if (links === undefined) throw new UntrustedCertificate('the certificate is not of this cluster');
+  return { node: certifiedNode(links[0]!), links };
+}
+
+/** As much of `chain`, from its first certificate, as it takes to come to one that a root issued; undefined: none did. */
+function linksTo(
+  chain: readonly X509Certificate[],
+  roots: readonly X509Certificate[],
+): readonly X509Certificate[] | undefined {
+  for (const [i, link] of chain.entries()) {
+    if (roots.some((root) => isIssuedBy(link, root))) return chain.slice(0, i + 1);
+    const next = chain[i + 1];
+    if (next === undefined || !next.ca || !isIssuedBy(link, next)) return undefined;
   }
-  return certifiedNode(certificate);
+  return undefined;
 }
 
 /** What a node keeps on its disk of its identity: PEM texts. */
@@ -106,15 +140,22 @@ export function identityOf(parts: IdentityParts, nowMs: number): Identity {
 
 /** As `identityOf`, whatever the time: a node whose certificate has expired still knows who it is. */
 export function identityAtAnyTime(parts: IdentityParts): Identity {
-  const certificate = parseCertificate(parts.certificate);
-  const node = issuedNode(certificate, parseCertificate(parts.rootCertificate));
-  if (!certificate.checkPrivateKey(parsePrivateKey(parts.key))) {
+  const chain = parseChain(parts.certificate);
+  const { node } = issuedNode(chain, [parseCertificate(parts.rootCertificate)]);
+  if (!chain[0]!.checkPrivateKey(parsePrivateKey(parts.key))) {
     throw new UntrustedCertificate('the certificate is not that of the private key');
   }
   return { ...node, ...parts };
 }
 
-/** Reads one PEM certificate. Throws UntrustedCertificate if it is none. */
+const PEM_BLOCK = /-----BEGIN CERTIFICATE-----[^-]*-----END CERTIFICATE-----/g;
+
+/** Reads PEM certificates that follow each other: at least one. Throws UntrustedCertificate if there is none, or one is none. */
+export function parseChain(pem: string): X509Certificate[] {
+  return (pem.match(PEM_BLOCK) ?? ['']).map((block) => parseCertificate(block));
+}
+
+/** Reads one PEM certificate, the first if there are several. Throws UntrustedCertificate if it is none. */
 export function parseCertificate(pem: string): X509Certificate {
   try {
     return new X509Certificate(pem);

@@ -4,7 +4,14 @@ import * as fc from 'fast-check';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { silentLog } from '../model/clock.ts';
 import { FakeClock, settle } from '../sim/fake-clock.ts';
-import { BACKDATE_MS, createCertificateRequest, createRootCa, issueNodeCertificate, type RootCa } from './authority.ts';
+import {
+  BACKDATE_MS,
+  createCertificateRequest,
+  createRootCa,
+  crossSign,
+  issueNodeCertificate,
+  type RootCa,
+} from './authority.ts';
 import { identityOf, lifeOf, type Identity, type NodeRole } from './identity.ts';
 import { Renewal, renewalTime } from './renewal.ts';
 
@@ -37,6 +44,7 @@ async function setup(lifeMs: number, random = () => 0.5) {
     down: undefined as Error | undefined,
     subject: { ...subject },
     lifeMs,
+    signs: { root, links: '' },
     asked: 0,
     open: Promise.resolve(),
     answer: Promise.resolve(''),
@@ -44,7 +52,8 @@ async function setup(lifeMs: number, random = () => 0.5) {
   const answer = async (csr: string) => {
     if (authority.down !== undefined) throw authority.down;
     await authority.open;
-    return issueNodeCertificate(root, csr, authority.subject, clock.now(), authority.lifeMs);
+    const { root: by, links } = authority.signs;
+    return (await issueNodeCertificate(by, csr, authority.subject, clock.now(), authority.lifeMs)) + links;
   };
   const certify = (csr: string) => {
     authority.asked += 1;
@@ -161,5 +170,84 @@ describe('a node', () => {
     expect([saved, used]).toEqual([[], []]);
     await clock.advance(DAY);
     expect(authority.asked).toBe(1);
+  });
+
+  test('follows what it is told: renews within the spread, trusts once it can, and rests', async () => {
+    const { clock, authority, identity, renewal, saved, used, until } = await setup(90 * DAY);
+    const next = await createRootCa(START);
+    const link = await crossSign(next.certificate, root);
+    const told = { rootCertificate: root.certificate, issuerCertificate: root.certificate };
+    renewal.follow(told, 10_000);
+    await clock.advance(20_000);
+    expect(authority.asked).toBe(0);
+
+    authority.signs = { root: next, links: link };
+    renewal.follow({ ...told, issuerCertificate: next.certificate }, 10_000);
+    await clock.advance(4_999);
+    expect(authority.asked).toBe(0);
+    await clock.advance(1);
+    await until(() => expect(used).toHaveLength(1));
+    expect(used[0]).toMatchObject({ nodeId: identity.nodeId, rootCertificate: root.certificate });
+    expect(used[0]!.certificate.endsWith(link)).toBe(true);
+    // Told the same once more: it has done that.
+    await settle();
+    renewal.follow({ ...told, issuerCertificate: next.certificate }, 0);
+    await clock.advance(1_000);
+    expect(authority.asked).toBe(1);
+
+    renewal.follow({ rootCertificate: next.certificate, issuerCertificate: next.certificate }, 10_000);
+    await clock.advance(0);
+    await until(() => expect(used).toHaveLength(2));
+    expect(used[1]).toEqual({ ...used[0], rootCertificate: next.certificate });
+    expect(saved).toHaveLength(2);
+    expect(authority.asked).toBe(1);
+    // Its age counts from its own issue, and asks as ever.
+    await clock.advance(58 * DAY);
+    expect(authority.asked).toBe(1);
+    await clock.advance(DAY);
+    await until(() => expect(authority.asked).toBe(2));
+    await renewal.stop();
+  });
+
+  test('told what the manager it asks does not do yet, it asks again after growing pauses, and says nothing is wrong', async () => {
+    const { clock, authority, renewal, used, until } = await setup(90 * DAY, () => 0);
+    const next = await createRootCa(START);
+    renewal.follow({ rootCertificate: root.certificate, issuerCertificate: next.certificate }, 0);
+    await clock.advance(0);
+    await until(() => expect(used).toHaveLength(1));
+    await settle();
+    await clock.advance(2_499);
+    expect(authority.asked).toBe(1);
+    await clock.advance(1);
+    await until(() => expect(used).toHaveLength(2));
+    expect(renewal.trouble()).toBe('');
+    authority.signs = { root: next, links: await crossSign(next.certificate, root) };
+    await settle();
+    await clock.advance(5_000);
+    await until(() => expect(used).toHaveLength(3));
+    await settle();
+    await clock.advance(DAY);
+    expect(authority.asked).toBe(3);
+    await renewal.stop();
+  });
+
+  test('what is told while a step is under way is taken up after it; what is no root is ignored', async () => {
+    const { clock, authority, renewal, used, until } = await setup(90 * DAY);
+    const [one, two] = [await createRootCa(START), await createRootCa(START)];
+    const told = { rootCertificate: root.certificate, issuerCertificate: one.certificate };
+    const doors = Promise.withResolvers<void>();
+    authority.open = doors.promise;
+    authority.signs = { root: two, links: await crossSign(two.certificate, root) };
+    renewal.follow(told, 0);
+    await clock.advance(0);
+    await until(() => expect(authority.asked).toBe(1));
+    renewal.follow({ ...told, issuerCertificate: two.certificate }, 0);
+    doors.resolve();
+    await until(() => expect(used).toHaveLength(1));
+    await settle();
+    renewal.follow({ ...told, issuerCertificate: 'nonsense' }, 0);
+    await clock.advance(DAY);
+    expect(authority.asked).toBe(1);
+    await renewal.stop();
   });
 });
