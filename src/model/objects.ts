@@ -32,6 +32,41 @@ export interface Meta {
   updatedAt: string;
 }
 
+/** The cluster's authority. PEM; the keys stay in the journal of the managers. [api], but that [ca-rotation] ends a rotation. */
+export interface ClusterRootCa {
+  /** The root that every node trusts. */
+  certificate: string;
+  key: string;
+  /** What certificates by this root say of who issued them. Absent until a rotation was first asked for. */
+  issuer?: CertificateIssuer;
+  /** This root as the one before it signed it: who has yet to hear of this one trusts it by that. Absent: it is the first. */
+  crossSigned?: string;
+  /** The root that is to take its place; absent when none is. */
+  rotation?: RootRotation;
+  /**
+   * Roots of rotations that were given up: what they issued counts until no node has it any more, though nothing is issued
+   * by them now. Absent when there are none.
+   */
+  givenUp?: readonly string[];
+}
+
+/** From when a root is chosen until every node has a certificate that it issued; only then is it trusted by itself. */
+export interface RootRotation {
+  certificate: string;
+  key: string;
+  /** It as the present root signed it: goes with every certificate that it issues. */
+  crossSigned: string;
+  issuer: CertificateIssuer;
+  /** Those of the new root, in force from its end on. */
+  joinTokens: { worker: string; manager: string };
+}
+
+/** Who issued a certificate, as Docker shows it: raw subject and public key, in base64. */
+export interface CertificateIssuer {
+  subject: string;
+  publicKey: string;
+}
+
 export interface Cluster {
   /** CLUSTER_ROW. */
   id: string;
@@ -39,10 +74,11 @@ export interface Cluster {
   clusterId: string;
   meta: Meta;
   spec: SwarmSpec;
-  /** [pki] PEM; the key stays in the journal of the managers. */
-  rootCa: { certificate: string; key: string };
+  rootCa: ClusterRootCa;
   /** Full `SWMTKN-…` strings. */
   joinTokens: { worker: string; manager: string };
+  /** `SWMKEY-…`, which every manager's key file is locked with. Absent unless managers lock themselves (AutoLockManagers). */
+  unlockKey?: string;
   /** CIDRs overlays are cut from. */
   defaultAddressPool: string[];
   /** Prefix length of an overlay whose subnet the user did not give. */
