@@ -1,7 +1,7 @@
 /** Many small changes as transactions of a bounded size: etcd takes 128 operations in one (decisions-and-traps.md, trap 8). */
 import type { Store, Transaction } from '../store/store.ts';
 
-/** Each item may write two rows. */
+/** Unless the caller says otherwise: each item may write two rows. */
 const ITEMS_PER_TRANSACTION = 50;
 
 /**
@@ -13,11 +13,12 @@ export async function updateInChunks<T>(
   store: Store,
   items: Iterable<T>,
   apply: (tx: Transaction, item: T) => void,
+  itemsPerTransaction = ITEMS_PER_TRANSACTION,
 ): Promise<void> {
   const all = [...items];
   const writes: Promise<void>[] = [];
-  for (let i = 0; i < all.length; i += ITEMS_PER_TRANSACTION) {
-    const chunk = all.slice(i, i + ITEMS_PER_TRANSACTION);
+  for (let i = 0; i < all.length; i += itemsPerTransaction) {
+    const chunk = all.slice(i, i + itemsPerTransaction);
     writes.push(
       store.update((tx) => {
         for (const item of chunk) apply(tx, item);

@@ -5,6 +5,7 @@
  */
 import { startAllocator } from './allocator/allocator.ts';
 import { attachmentsLoop } from './attachments.ts';
+import { caRotationLoop } from './ca-rotation.ts';
 import { enforcerLoop } from './enforcer.ts';
 import { globalLoop } from './global.ts';
 import { globalJobLoop } from './jobs/global-job.ts';
@@ -32,7 +33,9 @@ export interface Control {
 
 /** Starts every loop. The store must stay open until `stop()` has resolved. */
 export function startControl(deps: ControlDeps): Control {
-  const parts = [startAllocator(deps), startOrchestration(deps), startScheduler(deps)];
+  const authority = caRotationLoop(deps);
+  authority.start();
+  const parts = [startAllocator(deps), startOrchestration(deps), startScheduler(deps), authority];
   return stopTogether(parts);
 }
 

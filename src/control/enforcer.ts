@@ -18,6 +18,9 @@ import { nodeMatches, parseConstraints } from './scheduler/constraints.ts';
 import { stillOffered, usageOf } from './scheduler/generic.ts';
 import { isOver, isRunning, isWanted, moveTask, slotOf, specOf, type ControlDeps } from './tasks.ts';
 
+/** Nodes that are looked at in one go. */
+const SLICE = 1_000;
+
 /** A task, the spec it was made from, and the one its service has now. */
 export interface Placed {
   task: Task;
@@ -87,14 +90,24 @@ export function enforcerLoop(deps: ControlDeps): Loop {
     },
 
     async reconcile(keys) {
-      for (const nodeId of keys) {
-        // The tasks of one node are few; chosen in the transaction, since the node may have changed back.
-        await store.update((tx) => {
-          for (const task of misplacedOn(tx, nodeId)) displace(tx, task, deps);
-        });
+      for (const some of inSlices([...keys])) {
+        // Most nodes have nothing amiss, and need no transaction.
+        const amiss = store.view((view) => some.filter((nodeId) => misplacedOn(view, nodeId).length > 0));
+        for (const nodeId of amiss) {
+          // The tasks of one node are few; chosen in the transaction, since the node may have changed back.
+          await store.update((tx) => {
+            for (const task of misplacedOn(tx, nodeId)) displace(tx, task, deps);
+          });
+        }
+        // A new manager begins with every node there is, and is not to be deaf meanwhile.
+        if (some.length === SLICE) await new Promise<void>((next) => void deps.clock.after(0, next));
       }
     },
   });
+}
+
+function* inSlices(nodeIds: readonly string[]): Iterable<string[]> {
+  for (let at = 0; at < nodeIds.length; at += SLICE) yield nodeIds.slice(at, at + SLICE);
 }
 
 function misplacedOn(view: View, nodeId: string): Task[] {
@@ -106,7 +119,9 @@ function misplacedOn(view: View, nodeId: string): Task[] {
     // Below ASSIGNED the scheduler has yet to say whether the task fits.
     if (!isWanted(task) || isOver(task) || task.status.state < TaskState.ASSIGNED || service === undefined) continue;
     // It goes as it is.
-    if (slotOf(view.tasks.by('slot', slotKey(task)))?.outgoing?.id === task.id) continue;
+    const key = slotKey(task);
+    const isAlone = view.tasks.countBy('slot', key) === 1;
+    if (!isAlone && slotOf(view.tasks.by('slot', key))?.outgoing?.id === task.id) continue;
     placed.push({ task, made: specOf(view, task, service), declared: service.spec });
   }
   return misplaced(node, placed);

@@ -18,7 +18,7 @@ import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
 import { Elapsed } from './elapsed.ts';
 import { Loop, type LoopDeps } from './loop.ts';
-import { hasToStop, isLost, isOver, startedState } from './tasks.ts';
+import { hasToStop, isLost, isOver, standsInTheWay, startedState } from './tasks.ts';
 
 /** How long after its delay a task waits at most for its predecessor (Docker's figure) … */
 const PATIENCE_MS = 60_000;
@@ -90,7 +90,7 @@ function* affected(event: Event, view: View): Iterable<string> {
 
 function* waitingFor(view: View, predecessor: Task): Iterable<string> {
   for (const task of view.tasks.by('slot', slotKey(predecessor))) {
-    if (isWaiting(task) && task.startAfterTask === predecessor.id) yield task.id;
+    if (isWaiting(task)) yield task.id;
   }
 }
 
@@ -102,10 +102,23 @@ function waitingMs(view: View, id: string, wallMs: number, elapsed: Elapsed): nu
   if (service !== undefined && isHeldBack(service)) return undefined;
   const nowMs =
     task.startAfter === undefined ? wallMs : nowFor(view, task, Date.parse(task.startAfter), wallMs, elapsed);
-  const predecessor = task.startAfterTask === undefined ? undefined : view.tasks.get(task.startAfterTask);
-  if (predecessor === undefined || !hasToStop(view, predecessor)) return startsInMs(task, undefined, nowMs);
+  const predecessor = predecessorOf(view, task);
+  if (predecessor === undefined) return startsInMs(task, undefined, nowMs);
   const graceMs = drainMsOf(service?.spec.Labels ?? {}) + stopGracePeriodOf(templateOf(view, predecessor)) / 1e6;
   return startsInMs(task, { graceMs }, nowMs);
+}
+
+/**
+ * What a task has to wait for: the one that is named, then whatever of its slot has yet to stop besides. That may have been on
+ * a node which was lost when the task was made, and is back.
+ */
+function predecessorOf(view: View, task: Task): Task | undefined {
+  const named = task.startAfterTask === undefined ? undefined : view.tasks.get(task.startAfterTask);
+  if (named !== undefined && hasToStop(view, named)) return named;
+  // Start-first: what goes may take its time.
+  if (task.replaces !== undefined) return undefined;
+  const others = view.tasks.by('slot', slotKey(task)).filter((other) => other.desiredState < TaskState.REMOVE);
+  return others.find((other) => standsInTheWay(view, other));
 }
 
 /** The time it is, as far as `startAfterMs` goes: never more than the restart delay before that. */

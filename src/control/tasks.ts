@@ -65,19 +65,29 @@ export function isLost(node: Node | undefined): boolean {
 /** What stands in a slot with these tasks; undefined if it is free: tasks on their way to removal hold no slot. */
 export function slotOf(tasks: readonly Task[]): Slot | undefined {
   const holding = tasks.filter((task) => task.desiredState < TaskState.REMOVE);
-  const wanted = holding.filter(isWanted);
-  const current = newest(wanted.length > 0 ? wanted : holding);
+  let wanted: Task | undefined;
+  let last: Task | undefined;
+  for (const task of holding) {
+    if (isWanted(task) && (wanted === undefined || isNewer(task, wanted))) wanted = task;
+    if (last === undefined || isNewer(task, last)) last = task;
+  }
+  const current = wanted ?? last;
   if (current === undefined) return undefined;
-  const outgoing = wanted.find((task) => task.id === current.replaces);
+  const outgoing =
+    current.replaces === undefined ? undefined : holding.find((task) => task.id === current.replaces && isWanted(task));
   return { current, ...(outgoing === undefined ? {} : { outgoing }), tasks: holding };
 }
 
-/** The task that was made last. */
-export function newest(tasks: readonly Task[]): Task | undefined {
+/** The task that was made last, of those that count. */
+export function newest(tasks: readonly Task[], counts: (task: Task) => boolean = () => true): Task | undefined {
   let last: Task | undefined;
-  // Two tasks of one slot are never made in one transaction.
-  for (const task of tasks) if (last === undefined || task.meta.version > last.meta.version) last = task;
+  for (const task of tasks) if ((last === undefined || isNewer(task, last)) && counts(task)) last = task;
   return last;
+}
+
+/** Two tasks of one slot are never made in one transaction. */
+function isNewer(a: Task, b: Task): boolean {
+  return a.meta.version > b.meta.version;
 }
 
 /** The task that a slot has to show for now: until its successor has arrived, the outgoing one. */
@@ -206,12 +216,22 @@ function serving(view: View, { current, outgoing }: Slot): Task | undefined {
   );
 }
 
-/** What has to stop before the next task of the slot may start. */
-function predecessorOf(view: View, { current, outgoing }: Slot): Task | undefined {
-  // A task that was never let start has nothing to stop, but what it waited for may still run.
-  const lastId = outgoing?.id ?? (current.desiredState === TaskState.READY ? current.startAfterTask : current.id);
-  const last = lastId === undefined ? undefined : view.tasks.get(lastId);
-  return last !== undefined && hasToStop(view, last) ? last : undefined;
+/** What has to stop before the next task of the slot may start: the newest of it, for the starter waits for the rest too. */
+function predecessorOf(view: View, { current, tasks }: Slot): Task | undefined {
+  // The last one need not be it: a task may have come and gone while the one before it was still stopping.
+  return newest(
+    tasks.flatMap(({ id, desiredState }) => {
+      const task = view.tasks.get(id);
+      const begun = id !== current.id || desiredState !== TaskState.READY;
+      return begun && task !== undefined && standsInTheWay(view, task) ? [task] : [];
+    }),
+  );
+}
+
+/** True while a task that is to end may run, so that the next one of its slot has to wait. */
+export function standsInTheWay(view: View, task: Task): boolean {
+  // One that was never let start has nothing to stop.
+  return !isWanted(task) && task.startAfter === undefined && hasToStop(view, task);
 }
 
 /** A task that has to leave before it has arrived hands its place in the rollout on to the next. */

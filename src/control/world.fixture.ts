@@ -64,7 +64,9 @@ export class World {
     const world = new World(await Store.open(new MemoryJournal()), startControl, places);
     await world.store.update((tx) => {
       const spec = { Orchestration: { TaskHistoryRetentionLimit: 5 } } as Cluster['spec'];
-      const cluster = { id: CLUSTER_ROW, spec, defaultAddressPool: ['10.0.0.0/8'], subnetSize: 20, dataPathPort: 4789 };
+      const rootCa = { certificate: '', key: '' };
+      const pool = { defaultAddressPool: ['10.0.0.0/8'], subnetSize: 20, dataPathPort: 4789 };
+      const cluster = { id: CLUSTER_ROW, spec, rootCa, ...pool };
       tx.clusters.create(cluster as Cluster);
     });
     world.#start();

@@ -296,5 +296,7 @@ function* taskKeys(before: Task | undefined, after: Task | undefined): Iterable<
   }
   const had = before !== undefined && needsGateways(before);
   const has = after !== undefined && needsGateways(after);
-  if (had !== has) yield keyOf('node', (has ? after : before!).nodeId);
+  if (had === has) return;
+  const { networks, nodeId } = has ? after : before!;
+  if (networks.length > 0) yield keyOf('node', nodeId);
 }

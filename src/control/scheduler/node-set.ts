@@ -176,7 +176,8 @@ export class NodeSet {
         this.#assumed.delete(task.id);
         return;
       }
-      if (is || after === undefined) this.retract(task);
+      // At once if it waits no more: what it asks for may be forgotten with it.
+      if (is || after === undefined || !isLive(after)) this.retract(task);
     }
     const from = was ? this.#byId.get(before.nodeId) : undefined;
     if (was && from !== undefined) this.#count(before, from, -1, isWanted(before), before.genericResources);

@@ -159,6 +159,29 @@ describe('the scheduler', () => {
     expect(scheduler.nodes.contents()).toMatchObject({ nodes: [{ id: 'a', tasks: 0, services: [] }] });
   });
 
+  test('a task that ends while its placement is on its way leaves nothing counted, the last of its version either', async () => {
+    const { addService, addTasks, clock, store, scheduler, journal } = await setUp([nodeRow('a')]);
+    const Resources = { Reservations: { NanoCPUs: 1e9, MemoryBytes: 1e9 } };
+    const web = await addService(serviceSpec('web', { TaskTemplate: { Resources } }));
+    await addTasks(web, ['t0']);
+    let release = () => {};
+    const commit = journal.commit.bind(journal);
+    journal.commit = async (transactions) => {
+      await new Promise<void>((resolve) => (release = resolve));
+      journal.commit = commit;
+      await commit(transactions);
+    };
+    const busy = store.update((tx) => {
+      const task = tx.tasks.get('t0')!;
+      tx.tasks.update({ ...task, status: { ...task.status, state: TaskState.SHUTDOWN } });
+    });
+    await clock.advance(0);
+    release();
+    await busy;
+    await clock.advance(0);
+    expect(scheduler.nodes.contents()).toMatchObject({ nodes: [{ id: 'a', nanoCpus: 0, memoryBytes: 0, tasks: 0 }] });
+  });
+
   test('a journal that fails for a while costs nothing but time', async () => {
     const { addService, addTasks, clock, task, scheduler, journal, run } = await setUp([nodeRow('a')]);
     await addTasks(await addService(serviceSpec('web')), ['t0']);

@@ -61,44 +61,100 @@ export interface Step {
 export type Age = (of: string, moment: string) => number;
 
 export function nextStep(slots: readonly RolloutSlot[], rollout: Rollout, policy: Policy, age: Age): Step {
-  const turns = slots.map((slot) => turnOf(slot, rollout.id, policy, age));
-  const arrived = turns.flatMap(({ made, news }) => (news === 'arrived' ? [made!] : []));
-  const failed = turns.flatMap(({ news }) => (typeof news === 'object' ? [news] : []));
-  const restore = slots.filter((slot) => slot.dirty && slot.outgoingIsClean === true);
+  const { arrived, failed, restore, waiting, failures, ...sums } = summed(slots, rollout.id, policy, age);
   const base = { arrived, failed, restore, replace: [] };
 
   const latest = failed.findLast(({ task }) => task.rollout?.id === rollout.id);
-  if (latest !== undefined && policy.action !== 'continue' && exceeds(turns, rollout, policy))
+  if (latest !== undefined && policy.action !== 'continue' && exceeds(failures, rollout, policy))
     return { ...base, giveUp: latest, state: 'busy' };
 
-  const waiting = turns.filter((turn) => turn.waits);
   const taken = slots.length - waiting.length;
-  const busy = turns.filter(({ inFlight, restsMs }) => inFlight || restsMs > 0).length;
-  const allowed = Math.max(0, Math.min(policy.parallelism - busy, policy.canaries - taken));
-  const replace = waiting
-    .map(({ slot }) => slot)
-    .sort((a, b) => Number(isRunning(standing(a))) - Number(isRunning(standing(b))) || a.current.slot - b.current.slot)
-    .slice(0, allowed);
+  const allowed = Math.max(0, Math.min(policy.parallelism - sums.busy, policy.canaries - taken));
+  const replace = first(waiting, allowed, inTurn);
 
   const held = waiting.length > replace.length && taken + replace.length >= policy.canaries;
   const ends = (waiting.length === replace.length || held) && replace.length === 0 && restore.length === 0;
   // One that had only to leave what was on its way is watched, too: clients look now and then, and are to see it.
   const begunMs = rollout.slots === 0 ? 0 : left(policy.monitorMs, age(String(rollout.id), rollout.startedAt));
-  const watchMs = Math.max(begunMs, ...turns.map((turn) => turn.watchMs));
-  const alarms = turns.flatMap(({ inFlight, leftMs, restsMs }) => [
-    ...(inFlight && leftMs < Infinity ? [leftMs] : []),
-    ...(restsMs > 0 && waiting.length > replace.length && !held ? [restsMs] : []),
-  ]);
-  const inFlight = turns.some((turn) => turn.inFlight);
-  if (watchMs > 0 && ends && !inFlight) alarms.push(watchMs);
-  const againMs = alarms.length === 0 ? undefined : Math.min(...alarms);
+  const watchMs = Math.max(begunMs, sums.watchMs);
+  const { inFlight } = sums;
+  const waitsForRest = waiting.length > replace.length && !held;
+  const againMs = Math.min(
+    sums.leftMs,
+    waitsForRest ? sums.restsMs : Infinity,
+    watchMs > 0 && ends && !inFlight ? watchMs : Infinity,
+  );
   const over = ends && !inFlight && watchMs === 0;
   return {
     ...base,
     replace,
     state: !over ? 'busy' : held ? 'canaries' : 'done',
-    ...(againMs === undefined ? {} : { againMs }),
+    ...(againMs === Infinity ? {} : { againMs }),
   };
+}
+
+/** What the turns of all slots come to. Durations in milliseconds: the shortest until one in flight counts as failed and until a
+ * delay is over, Infinity if there is none; the longest for which one is still watched. */
+interface Sums extends Pick<Step, 'arrived' | 'failed' | 'restore'> {
+  waiting: RolloutSlot[];
+  /** Slots that count against the parallelism. */
+  busy: number;
+  failures: number;
+  inFlight: boolean;
+  leftMs: number;
+  restsMs: number;
+  watchMs: number;
+}
+
+/** In one pass: this is done for every slot of a service whenever one of its tasks has moved. */
+function summed(slots: readonly RolloutSlot[], id: number, policy: Policy, age: Age): Sums {
+  const sums: Sums = {
+    arrived: [],
+    failed: [],
+    restore: [],
+    waiting: [],
+    busy: 0,
+    failures: 0,
+    inFlight: false,
+    leftMs: Infinity,
+    restsMs: Infinity,
+    watchMs: 0,
+  };
+  for (const slot of slots) {
+    if (slot.dirty && slot.outgoingIsClean === true) sums.restore.push(slot);
+    const { waits, made, news, inFlight, leftMs, restsMs, watchMs, failed } = turnOf(slot, id, policy, age);
+    if (waits) sums.waiting.push(slot);
+    if (news === 'arrived') sums.arrived.push(made!);
+    else if (news !== undefined) sums.failed.push(news);
+    if (inFlight || restsMs > 0) sums.busy += 1;
+    if (failed) sums.failures += 1;
+    if (inFlight) {
+      sums.inFlight = true;
+      sums.leftMs = Math.min(sums.leftMs, leftMs);
+    }
+    if (restsMs > 0) sums.restsMs = Math.min(sums.restsMs, restsMs);
+    sums.watchMs = Math.max(sums.watchMs, watchMs);
+  }
+  return sums;
+}
+
+/** What does not run goes first, then low numbers. */
+function inTurn(a: RolloutSlot, b: RolloutSlot): number {
+  return Number(isRunning(standing(a))) - Number(isRunning(standing(b))) || a.current.slot - b.current.slot;
+}
+
+/** The first `count` in an order, without sorting the others. */
+function first<T>(items: readonly T[], count: number, order: (a: T, b: T) => number): T[] {
+  if (count >= items.length) return [...items].sort(order);
+  const kept: T[] = [];
+  for (const item of count > 0 ? items : []) {
+    if (kept.length === count && order(item, kept.at(-1)!) >= 0) continue;
+    let at = kept.length;
+    while (at > 0 && order(item, kept[at - 1]!) < 0) at -= 1;
+    kept.splice(at, 0, item);
+    if (kept.length > count) kept.pop();
+  }
+  return kept;
 }
 
 /** Where a slot stands in the rollout. */
@@ -123,7 +179,7 @@ interface Turn {
 }
 
 function turnOf(slot: RolloutSlot, id: number, policy: Policy, age: Age): Turn {
-  const own = newest(slot.tasks.filter((task) => task.rollout?.id === id));
+  const own = newest(slot.tasks, (task) => task.rollout?.id === id);
   // A task of a rollout that this one took over from, still on its way, is waited for like its own.
   const made = own ?? (!slot.dirty && slot.current.rollout !== undefined ? slot.current : undefined);
   const waits = slot.dirty && own === undefined && slot.outgoingIsClean !== true;
@@ -173,8 +229,7 @@ function onItsWayMs({ id, meta }: Task, { deadlineFrom }: Policy, age: Age): num
 }
 
 /** As long as canaries hold up the rest, the ratio is of them. */
-function exceeds(turns: readonly Turn[], rollout: Rollout, policy: Policy): boolean {
-  const failures = turns.filter(({ failed }) => failed).length;
+function exceeds(failures: number, rollout: Rollout, policy: Policy): boolean {
   return failures / Math.min(rollout.slots, policy.canaries) > policy.maxFailureRatio;
 }
 

@@ -1,6 +1,6 @@
 /** What a rollout sees of a service: its slots, which of them are dirty, and what of the past it still needs. Pure. */
 import { isTaskDirty } from '../../model/dirty.ts';
-import type { Node, Service, Task } from '../../model/objects.ts';
+import type { Service, Task } from '../../model/objects.ts';
 import { asksForConfirm } from '../../model/rollouts.ts';
 import { TaskState } from '../../model/states.ts';
 import type { View } from '../../store/store.ts';
@@ -13,28 +13,32 @@ export function rolloutSlots(view: View, service: Service): RolloutSlot[] {
   const isDirty = dirtiness(view, service);
   const slots: RolloutSlot[] = [];
   for (const slot of slotsOf(view.tasks.by('service', service.id))) {
-    const { current, outgoing } = slot;
-    const node = view.nodes.get(current.nodeId);
-    if (current.slot === 0 && demandOn(node, service.spec.TaskTemplate.Placement) !== 'run') continue;
-    const dirty = isDirty(current, node);
-    const outgoingIsClean = dirty && outgoing !== undefined && !isDirty(outgoing, view.nodes.get(outgoing.nodeId));
-    slots.push({ ...slot, dirty, outgoingIsClean });
+    const { current, outgoing, tasks } = slot;
+    const isGlobal = current.slot === 0;
+    if (isGlobal && demandOn(view.nodes.get(current.nodeId), service.spec.TaskTemplate.Placement) !== 'run') continue;
+    const dirty = isDirty(current);
+    const outgoingIsClean = dirty && outgoing !== undefined && !isDirty(outgoing);
+    slots.push({ current, ...(outgoing === undefined ? {} : { outgoing }), tasks, dirty, outgoingIsClean });
   }
   return slots;
 }
 
 /** Whether tasks of the service are dirty; compares specs once per version, not once per task. */
-function dirtiness(view: View, service: Service): (task: Task, node: Node | undefined) => boolean {
+function dirtiness(view: View, service: Service): (task: Task) => boolean {
   const verdicts = new Map<number, boolean | 'unless its node fits'>();
   const verdictOn = (task: Task) => {
     const spec = specOf(view, task, service);
     if (isTaskDirty(task, spec, service, () => true)) return true;
     return isTaskDirty(task, spec, service, () => false) && 'unless its node fits';
   };
-  return (task, node) => {
-    const verdict = verdicts.get(task.specVersion) ?? verdictOn(task);
-    verdicts.set(task.specVersion, verdict);
+  return (task) => {
+    let verdict = verdicts.get(task.specVersion);
+    if (verdict === undefined) {
+      verdict = verdictOn(task);
+      verdicts.set(task.specVersion, verdict);
+    }
     if (typeof verdict === 'boolean') return verdict;
+    const node = view.nodes.get(task.nodeId);
     return node === undefined || !fitsPlacement(node, service.spec.TaskTemplate.Placement);
   };
 }

@@ -1,34 +1,93 @@
 /**
  * Brings the tasks of an updated service to its new spec, and back again if they fail there: Docker's update and rollback
  * configs, a deadline for tasks that never arrive, canaries, and a confirmation at the end. Each step follows from the
- * tasks as they are (decide.ts) and is one transaction; a new spec simply makes another rollout.
+ * tasks as they are (decide.ts); it is one transaction, and where that would be too large, further ones that look anew at
+ * what they change. A new spec simply makes another rollout.
  *
- * Keys: service ids.
+ * Keys: service ids. A look costs the tasks of the one service; so that this does not add up, a service with many slots is
+ * looked at after a pause, with all that has happened meanwhile.
  */
 import { timestamp } from '../../model/clock.ts';
 import { isHeldBack } from '../../model/depends-on.ts';
 import { isJob, type Service, type Task } from '../../model/objects.ts';
 import { asksForConfirm } from '../../model/rollouts.ts';
 import { TaskState } from '../../model/states.ts';
+import { slotKey } from '../../store/schema.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
+import { updateInChunks } from '../chunks.ts';
 import { Elapsed } from '../elapsed.ts';
 import { altersDemand } from '../per-node.ts';
 import { Loop } from '../loop.ts';
+import { endedByItself } from '../restart.ts';
 import { judgeKind, isAvailable, Verdict } from '../scheduler/filters.ts';
 import { requirementsOf } from '../scheduler/requirements.ts';
-import { endTask, replaceTask, type ControlDeps, type Slot } from '../tasks.ts';
-import { nextStep, type RolloutSlot, type Step } from './decide.ts';
+import {
+  endTask,
+  hasArrived,
+  isOver,
+  isRunning,
+  isWanted,
+  replaceTask,
+  slotOf,
+  type ControlDeps,
+  type Slot,
+} from '../tasks.ts';
+import { nextStep, type Age, type Policy, type RolloutSlot, type Step } from './decide.ts';
 import { policyOf } from './policy.ts';
 import { isPaused, isUnderWay, keptTask, rolloutSlots } from './slots.ts';
 import { begun, completed, paused, rolledBack, waiting } from './status.ts';
 
-/** What one transaction notes, and slots it fills: one row and up to three rows each, and etcd takes 128. */
+/** Tasks that one transaction notes, and slots it fills: up to three rows each, and etcd takes 128. */
 const BATCH = 30;
+/** The pause between two looks at a service: with so many slots a millisecond, and no more than so long. */
+const PAUSE = { slotsPerMs: 20, mostMs: 2_000 };
+
+/** What is remembered of a service whose rollout is under way. */
+interface Watched {
+  /** The moments its rollout counts from. */
+  elapsed: Elapsed;
+  /** On the monotonic clock: not looked at earlier. */
+  restsUntilMs: number;
+}
 
 export function updateLoop(deps: ControlDeps): Loop {
-  const { store } = deps;
-  /** By service: the moments its rollout counts from. */
-  const clocks = new Map<string, Elapsed>();
+  const { store, clock } = deps;
+  const watched = new Map<string, Watched>();
+
+  const look = async (serviceId: string): Promise<void> => {
+    const watch = watched.get(serviceId) ?? { elapsed: new Elapsed(clock), restsUntilMs: 0 };
+    watched.set(serviceId, watch);
+    const earlyMs = watch.restsUntilMs - clock.monotonic();
+    if (earlyMs > 0) {
+      loop.mark(serviceId, earlyMs);
+      return;
+    }
+    const seen = store.view((view) => lookAt(view, serviceId, clock.now(), watch.elapsed));
+    // Where the service itself is to change, all of it is decided on the newest state.
+    const looked =
+      seen === 'rest' || !seen.changesService
+        ? seen
+        : await store.update((tx) => advance(tx, serviceId, deps, watch.elapsed));
+    if (looked === 'rest') {
+      watched.delete(serviceId);
+      return;
+    }
+    watch.restsUntilMs = clock.monotonic() + Math.min(Math.floor(looked.slots.length / PAUSE.slotsPerMs), PAUSE.mostMs);
+    let stale = 0;
+    await updateInChunks(
+      store,
+      looked.work,
+      (tx, work) => {
+        const service = tx.services.get(serviceId);
+        if (service !== undefined && stillSo(tx, service, work)) carryOut(tx, service, work, deps, watch.elapsed);
+        else stale += 1;
+      },
+      BATCH,
+    );
+    if (stale > 0) loop.mark(serviceId);
+    else if (looked.againMs !== undefined) loop.mark(serviceId, looked.againMs);
+  };
+
   const loop: Loop = new Loop(deps, {
     name: 'update',
 
@@ -40,15 +99,8 @@ export function updateLoop(deps: ControlDeps): Loop {
     affected,
 
     async reconcile(keys) {
-      await Promise.all(
-        [...keys].map(async (serviceId) => {
-          const elapsed = clocks.get(serviceId) ?? new Elapsed(deps.clock);
-          clocks.set(serviceId, elapsed);
-          const againMs = await store.update((tx) => advance(tx, serviceId, deps, elapsed));
-          if (againMs === 'rest') clocks.delete(serviceId);
-          else if (againMs !== undefined) loop.mark(serviceId, againMs);
-        }),
-      );
+      const failure = (await Promise.allSettled([...keys].map(look))).find(({ status }) => status === 'rejected');
+      if (failure?.status === 'rejected') throw failure.reason;
     },
   });
   return loop;
@@ -68,12 +120,8 @@ function* affected(event: Event, view: View): Iterable<string> {
     if (moved) yield after.id;
   } else if (event.table === 'tasks') {
     const { before, after } = event;
-    const { serviceId } = (after ?? before)!;
-    const moved =
-      before?.status.state !== after?.status.state ||
-      before?.status.ready !== after?.status.ready ||
-      before?.desiredState !== after?.desiredState;
-    if (moved && isUnderWay(view.services.get(serviceId))) yield serviceId;
+    const service = view.services.get((after ?? before)!.serviceId);
+    if (service !== undefined && isUnderWay(service) && bearsOn(view, service, before, after)) yield service.id;
   } else if (event.table === 'nodes') {
     // A node may stop (or begin) to fit a placement that changed; a paused or silent one's tasks are updated afterwards.
     const { before, after } = event;
@@ -82,57 +130,132 @@ function* affected(event: Event, view: View): Iterable<string> {
   }
 }
 
+/** Whether a task's change may alter the next step: on its way to where it runs nothing of it does. */
+function bearsOn(view: View, service: Service, before: Task | undefined, after: Task | undefined): boolean {
+  const own = ({ rollout }: Task) => rollout !== undefined && rollout.id === service.rollout?.id;
+  // One of its own was put there by the step before …
+  if (before === undefined) return !own(after!);
+  if (after === undefined) return isWanted(before);
+  // … which asked the one before it to end.
+  if (isWanted(before) && !isWanted(after) && !own(after))
+    return !view.tasks
+      .by('slot', slotKey(after))
+      .some((task) => own(task) && isWanted(task) && !hasArrived(task) && !isOver(task));
+  return (
+    isWanted(before) !== isWanted(after) ||
+    before.desiredState >= TaskState.REMOVE !== after.desiredState >= TaskState.REMOVE ||
+    isRunning(before) !== isRunning(after) ||
+    hasArrived(before) !== hasArrived(after) ||
+    (isOver(before) !== isOver(after) && (isWanted(after) || endedByItself(after)))
+  );
+}
+
 function isOutdated(view: View, task: Task): boolean {
   const service = view.services.get(task.serviceId);
   return service !== undefined && service.specVersion !== task.specVersion;
 }
 
-/**
- * Takes the next step of a service's rollout. Returns in how many milliseconds to look again, if time decides, or `rest`
- * if there is no rollout to be looked at.
- */
-function advance(tx: Transaction, serviceId: string, deps: ControlDeps, elapsed: Elapsed): number | 'rest' | undefined {
-  const before = tx.services.get(serviceId);
+/** One thing that a step does: it writes down what was seen of a task for the first time, or changes a slot. */
+type Work =
+  | { kind: 'note'; task: Task; mark: { arrivedAt: string } | { failedAt: string } }
+  | { kind: 'restore' | 'replace'; slot: RolloutSlot; rollout: number; policy: Policy };
+
+/** What is to be done next. */
+interface Looked {
+  slots: RolloutSlot[];
+  step: Step;
+  policy: Policy;
+  /** The service with the rollout that is under way, or would begin in the transaction `index`. */
+  service: Service;
+  work: Work[];
+  /** The step changes the service too, not only its tasks. */
+  changesService: boolean;
+  /** In how many milliseconds to look again, if time decides. */
+  againMs?: number;
+}
+
+/** Finds the next step of a service's rollout, or `rest` if there is no rollout to be looked at. `index` names a new one. */
+function lookAt(view: View, serviceId: string, nowMs: number, elapsed: Elapsed, index = 0): Looked | 'rest' {
+  const before = view.services.get(serviceId);
   // A job's next run replaces the one before as a whole: control/jobs/.
   if (before === undefined || isJob(before) || isPaused(before)) return 'rest';
-  const nowMs = deps.clock.now();
-  const slots = rolloutSlots(tx, before);
+  const slots = rolloutSlots(view, before);
   if (!isUnderWay(before) && !slots.some((slot) => slot.dirty)) return 'rest';
   const isNew = !isUnderWay(before) || before.rollout?.version !== before.meta.version;
-  const service = isNew ? begun(before, slots, tx.index, nowMs) : before;
+  const service = isNew ? begun(before, slots, index, nowMs) : before;
   const policy = policyOf(service, slots.length);
-  const age = (of: string, moment: string): number => {
-    const momentMs = Date.parse(moment);
+  const step = nextStep(slots, service.rollout!, policy, ages(elapsed, nowMs));
+  const work = [...notesOf(step, nowMs), ...changesOf(step, service.rollout!.id, policy)];
+  const deadlineMs = step.replace.length > 0 ? policy.deadlineMs : Infinity;
+  const againMs = Math.min(step.againMs ?? Infinity, deadlineMs);
+  const changesService =
+    isNew || step.giveUp !== undefined || step.state !== 'busy' || waiting(service, undefined, slots) !== before;
+  return { slots, step, policy, service, work, changesService, ...(againMs === Infinity ? {} : { againMs }) };
+}
+
+/** Takes the next step, as far as it goes into one transaction. Returns what is left of it. */
+function advance(tx: Transaction, serviceId: string, deps: ControlDeps, elapsed: Elapsed): Looked | 'rest' {
+  const nowMs = deps.clock.now();
+  const looked = lookAt(tx, serviceId, nowMs, elapsed, tx.index);
+  if (looked === 'rest') return 'rest';
+  const { service, step, slots, policy, work } = looked;
+  for (const one of work.slice(0, BATCH)) carryOut(tx, service, one, deps, elapsed);
+  const after = outcome(service, step, slots, tx.index, nowMs, policy.action);
+  if (after !== tx.services.get(serviceId)) tx.services.update(after);
+  return isUnderWay(after) ? { ...looked, work: work.slice(BATCH) } : 'rest';
+}
+
+function ages(elapsed: Elapsed, nowMs: number): Age {
+  // Many slots share few moments.
+  const moments = new Map<string, number>();
+  return (of, moment) => {
+    const momentMs = moments.get(moment) ?? Date.parse(moment);
+    moments.set(moment, momentMs);
     // What has been seen has happened by now, whatever the wall clock says.
     return elapsed.since(of, momentMs, Math.max(0, nowMs - momentMs));
   };
-  const step = nextStep(slots, service.rollout!, policy, age);
-  const restored = step.restore.slice(0, BATCH);
-  const replaced = step.replace.slice(0, BATCH - restored.length);
-  const noted = note(tx, step, nowMs);
-  for (const task of noted) age(task.id, timestamp(nowMs));
-  for (const { current } of restored) endTask(tx, current, TaskState.SHUTDOWN, deps);
-  for (const slot of replaced) {
-    const nodeId = service.rollout!.toKept === true ? nodeOfKept(tx, service, slot) : '';
-    replaceTask(tx, service, slot, { startFirst: policy.startFirst, rollout: service.rollout!.id, nodeId }, deps);
-  }
-  const after = outcome(service, step, slots, tx.index, nowMs, policy.action);
-  if (after !== before) tx.services.update(after);
-  if (!isUnderWay(after)) return 'rest';
-  const done = noted.length + restored.length + replaced.length;
-  const asked = step.arrived.length + step.failed.length + step.restore.length + step.replace.length;
-  return done < asked ? 0 : step.againMs;
 }
 
-/** Writes down what was seen of tasks for the first time; of which, in this transaction. */
-function note(tx: Transaction, { arrived, failed }: Step, nowMs: number): Task[] {
+function notesOf({ arrived, failed }: Step, nowMs: number): Work[] {
   const at = timestamp(nowMs);
-  const marks = [
-    ...failed.map(({ task }) => ({ task, mark: { failedAt: at } })),
-    ...arrived.map((task) => ({ task, mark: { arrivedAt: at } })),
-  ].slice(0, BATCH);
-  for (const { task, mark } of marks) tx.tasks.update({ ...task, rollout: { ...task.rollout!, ...mark } });
-  return marks.map(({ task }) => task);
+  return [
+    ...failed.map(({ task }): Work => ({ kind: 'note', task, mark: { failedAt: at } })),
+    ...arrived.map((task): Work => ({ kind: 'note', task, mark: { arrivedAt: at } })),
+  ];
+}
+
+function changesOf({ restore, replace }: Step, rollout: number, policy: Policy): Work[] {
+  return [
+    ...restore.map((slot): Work => ({ kind: 'restore', slot, rollout, policy })),
+    ...replace.map((slot): Work => ({ kind: 'replace', slot, rollout, policy })),
+  ];
+}
+
+/** Whether nothing that this rests on has changed since the look; if it has, the next look sees it. */
+function stillSo(view: View, service: Service, work: Work): boolean {
+  if (work.kind === 'note') return view.tasks.get(work.task.id) === work.task;
+  const { slot, rollout } = work;
+  const goesOn =
+    isUnderWay(service) && service.rollout?.id === rollout && service.rollout.version === service.meta.version;
+  // Another loop may have put a task beside them: the slot itself has to be what it was.
+  const now = slotOf(view.tasks.by('slot', slotKey(slot.current)));
+  return goesOn && now?.current === slot.current && now.outgoing === slot.outgoing;
+}
+
+function carryOut(tx: Transaction, service: Service, work: Work, deps: ControlDeps, elapsed: Elapsed): void {
+  if (work.kind === 'note') {
+    const { task, mark } = work;
+    tx.tasks.update({ ...task, rollout: { ...task.rollout!, ...mark } });
+    ages(elapsed, deps.clock.now())(task.id, 'failedAt' in mark ? mark.failedAt : mark.arrivedAt);
+    return;
+  }
+  const { slot, rollout, policy } = work;
+  if (work.kind === 'restore') {
+    endTask(tx, slot.current, TaskState.SHUTDOWN, deps);
+    return;
+  }
+  const nodeId = service.rollout?.toKept === true ? nodeOfKept(tx, service, slot) : '';
+  replaceTask(tx, service, slot, { startFirst: policy.startFirst, rollout, nodeId }, deps);
 }
 
 /** What becomes of the service by a step. */
