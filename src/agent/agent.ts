@@ -27,7 +27,7 @@ export interface AgentDeps {
   network: NodeNetworkPort;
   /** Who else lives by the facts, in the same order as the network, and after it. */
   attachments?: Pick<Attachments, 'replace' | 'apply'>;
-  memory: AgentMemory;
+  memory: Pick<AgentMemory, 'load' | 'replace' | 'apply' | 'saveStatus' | 'forgetStatus' | 'saveBootId'>;
   /** Where tasks find their secrets and configs. */
   files: TaskFiles;
   /** Of `readBootId()`: tells a restart of the daemon from one of the host. */
@@ -259,6 +259,8 @@ export class Agent {
       const found = new Map(containers.map((container) => [container.taskId, container]));
       this.#found = found;
       for (const task of this.#tasks.values()) this.#control(task, found.get(task.id));
+      // A session may have begun before: what it ended with was not known by then.
+      this.#reportDifferences();
     } else for (const controller of this.#controllers.values()) controller.poke();
     this.#compare(containers);
   }
