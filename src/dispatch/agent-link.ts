@@ -7,10 +7,11 @@ import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts
 import type { Clock, Log, Random, Timer } from '../model/clock.ts';
 import type { NodeDescription } from '../model/objects.ts';
 import type { Identity } from '../pki/identity.ts';
+import type { AuthorityNews } from './authority.ts';
 import { AwakeTime } from './awake.ts';
 import { dialManager } from './connect.ts';
 import { encodeFrame, FrameReader } from './frames.ts';
-import { brokenBy, errorMessage, exchange, readJson, RequestError } from './http.ts';
+import { brokenBy, exchange, readJson, refusalOf, RequestError } from './http.ts';
 import {
   MAX_MANAGER_FRAME_BYTES,
   parseManagerMessage,
@@ -34,6 +35,8 @@ export interface Agent {
   description(): NodeDescription;
   /** The managers there are: worth remembering for the next start. */
   managers?(managers: ManagerAddress[]): void;
+  /** Which root counts and who issues certificates: at the welcome, and whenever it changes. */
+  authority?(news: AuthorityNews): void;
   /** Serves the streams that a manager asks for; without it, none is brought. */
   stream?: ServeStream;
 }
@@ -51,6 +54,8 @@ export interface LinkOptions {
   log: Log;
   /** How long a manager has from dialling to welcome. */
   welcomeMs: number;
+  /** How a manager is dialled, if not over the network of this host. */
+  dial?: typeof dialManager;
   /** The manager has let this node in. `time` is its clock's, if it says so: RFC 3339. */
   welcomed(time: string | undefined): void;
   /** Which managers there are: at the welcome, and whenever others come or go. */
@@ -95,7 +100,7 @@ export class AgentLink {
     const log = options.log.child({ manager: address });
     if (serve !== undefined)
       this.#streams = new AgentStreams({ address, identity: () => options.currentIdentity(), serve, clock, log });
-    this.#connection = dialManager(address, identity, clock, identity);
+    this.#connection = (options.dial ?? dialManager)(address, identity, clock, identity);
     this.#connection.on('error', (error) => this.#over('error', error.message, error));
     this.#connection.on('close', () => this.#over('error', 'the connection was closed'));
     this.#stream = this.#connection.request({ ':method': 'POST', ':path': PATHS.session }, { endStream: false });
@@ -158,7 +163,7 @@ export class AgentLink {
     const reason = status === GONE ? 'removed' : 'error';
     readJson(this.#stream).then(
       (body) => {
-        const refusal = new RequestError(status, errorMessage(status, body));
+        const refusal = refusalOf(status, body);
         this.#over(reason, refusal.message, refusal);
       },
       () => this.#over(reason, `refused with status ${status}`),
@@ -202,6 +207,9 @@ export class AgentLink {
         break;
       case 'managers':
         this.#managers(message.managers);
+        break;
+      case 'authority':
+        agent.authority?.(message);
         break;
       case 'open':
         this.#streams?.open(message.streamId, message.request);

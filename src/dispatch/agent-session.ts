@@ -1,14 +1,16 @@
 /**
  * A node's standing relation with its managers: always one session, or on its way to one. After a session breaks the
- * next try comes at once, further ones after growing pauses with jitter, each at the next manager it knows of. It never
- * gives up: even a node that was removed asks again, rarely, until it is closed.
+ * next try comes at once, further ones after growing pauses with jitter, each at the next manager it knows of, or at the leader
+ * if one names it (manager-choice.ts). It never gives up: even a node that was removed asks again, rarely, until it is closed.
  */
 import type { TaskStatusReport } from '../model/assignments.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
 import type { Identity } from '../pki/identity.ts';
-import { AgentLink, type Agent } from './agent-link.ts';
+import { AgentLink, type Agent, type LinkEnd, type LinkOptions } from './agent-link.ts';
 import { clockDifference, explainTimes } from './clocks.ts';
 import { isAddress } from './connect.ts';
+import { NotTheLeader } from './http.ts';
+import { ManagerChoice, round, type KnownManagers, type Outcome } from './manager-choice.ts';
 import { SessionLost } from './outbox.ts';
 
 export type { Agent } from './agent-link.ts';
@@ -29,6 +31,8 @@ export interface AgentSessionOptions {
   backoffMs?: { first: number; most: number };
   /** How long a manager has from dialling to welcome. Default 5 s. */
   welcomeMs?: number;
+  /** How managers are dialled: for the simulator, which has a network of its own. */
+  dial?: LinkOptions['dial'];
 }
 
 export interface AgentSessionState {
@@ -41,8 +45,8 @@ export interface AgentSessionState {
 
 export class AgentSession {
   readonly #options: AgentSessionOptions;
-  readonly #backoffMs: { first: number; most: number };
-  #addresses: string[];
+  readonly #choice: ManagerChoice;
+  #known: KnownManagers;
   #identity: Identity;
   #link: AgentLink | undefined;
   #state: AgentSessionState = { phase: 'connecting', manager: '', error: 'not started' };
@@ -55,9 +59,9 @@ export class AgentSession {
     if (bad !== undefined) throw new RangeError(`not the address of a manager: ${bad}`);
     if (options.addresses.length === 0) throw new RangeError('an agent needs the address of a manager');
     this.#options = options;
-    this.#addresses = [...options.addresses];
+    this.#known = { named: [], configured: [...options.addresses] };
     this.#identity = options.identity;
-    this.#backoffMs = options.backoffMs ?? { first: 100, most: 8_000 };
+    this.#choice = new ManagerChoice(options.backoffMs ?? { first: 100, most: 8_000 }, options.random);
   }
 
   start(): void {
@@ -75,7 +79,7 @@ export class AgentSession {
 
   /** host:port of every manager this node may turn to, those it heard of last first. */
   addresses(): readonly string[] {
-    return this.#addresses;
+    return round(this.#known, '');
   }
 
   /** From the next session on, this is what the node proves itself by; the one that stands is left alone. */
@@ -112,39 +116,33 @@ export class AgentSession {
   }
 
   async #run(): Promise<void> {
-    const { log, random, clock } = this.#options;
-    let failures = 0;
-    for (let turn = 0; !this.#closed(); turn++) {
-      const address = this.#addresses[turn % this.#addresses.length]!;
+    const { log, clock } = this.#options;
+    for (let address = ''; !this.#closed();) {
+      address = this.#choice.next(this.#known, address);
       this.#link = this.#dial(address);
       const end = await this.#link.ended;
-      const connected = this.#state.phase === 'connected';
+      const outcome = outcomeOf(end, this.#state.phase === 'connected');
       if (this.#closed()) break;
-      // Replaced: another with this node's certificate is connected. Two that take turns must not do so quickly.
-      failures = connected && end.reason !== 'replaced' ? 0 : failures + 1;
-      const removed = end.reason === 'removed';
-      this.#state = { phase: removed ? 'removed' : 'connecting', manager: address, error: end.message };
+      const phase = outcome.kind === 'removed' ? 'removed' : 'connecting';
+      this.#state = { phase, manager: address, error: end.message };
       const error = end.error === undefined ? end.message : await explainTimes(end.error, address, clock);
       if (this.#closed()) break;
       this.#state = { ...this.#state, error };
-      const longestMs = removed
-        ? this.#backoffMs.most
-        : Math.min(this.#backoffMs.first * 2 ** failures, this.#backoffMs.most);
-      const pauseMs = longestMs * (0.5 + random() / 2);
-      log.warn(
-        { manager: address, reason: error, pauseMs: Math.round(pauseMs) },
-        'no session with the manager; trying again',
-      );
-      await this.#pause(pauseMs);
+      const pauseMs = this.#choice.pauseAfter(address, outcome, this.#known);
+      if (pauseMs === 0) log.info({ manager: address, reason: error }, 'going on to another manager');
+      else {
+        const fields = { manager: address, reason: error, pauseMs: Math.round(pauseMs) };
+        log.warn(fields, 'no session with the manager; trying again');
+        await this.#pause(pauseMs);
+      }
     }
   }
 
   #dial(address: string): AgentLink {
-    const { agent, advertiseAddress, clock, random, log, welcomeMs = 5_000 } = this.#options;
+    const { agent, advertiseAddress, clock, random, log, welcomeMs = 5_000, dial } = this.#options;
     const identity = this.#identity;
     const managers = (known: { address: string }[]) => {
-      const named = known.map((manager) => manager.address).filter(isAddress);
-      this.#addresses = [...new Set([...named, ...this.#options.addresses])];
+      this.#known = { ...this.#known, named: known.map((manager) => manager.address).filter(isAddress) };
     };
     const welcomed = (time: string | undefined) => {
       this.#state = { phase: 'connected', manager: address, error: '' };
@@ -165,6 +163,7 @@ export class AgentSession {
       welcomeMs,
       welcomed,
       managers,
+      ...(dial === undefined ? {} : { dial }),
     };
     return new AgentLink(link);
   }
@@ -180,4 +179,11 @@ export class AgentSession {
       this.#options.clock.after(pauseMs, resolve);
     });
   }
+}
+
+function outcomeOf(end: LinkEnd, connected: boolean): Outcome {
+  if (end.reason === 'removed' || end.reason === 'replaced') return { kind: end.reason };
+  if (connected) return { kind: end.reason === 'stopping' ? 'left' : 'lost' };
+  if (!(end.error instanceof NotTheLeader)) return { kind: 'failed' };
+  return { kind: 'referred', leader: isAddress(end.error.leader) ? end.error.leader : '' };
 }

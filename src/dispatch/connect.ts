@@ -1,8 +1,9 @@
 /** Dialling a manager: its address, the HTTP/2 connection, and the check of who answers. */
 import { connect, type ClientHttp2Session } from 'node:http2';
 import { X509Certificate } from 'node:crypto';
+import type { DetailedPeerCertificate, PeerCertificate } from 'node:tls';
 import type { Clock } from '../model/clock.ts';
-import { parseCertificate, UntrustedCertificate, verifyCertificate } from '../pki/identity.ts';
+import { parseCertificate, UntrustedCertificate, verifyChain } from '../pki/identity.ts';
 import { MAX_MANAGER_FRAME_BYTES } from './messages.ts';
 
 export const DEFAULT_PORT = 2377;
@@ -17,6 +18,8 @@ export interface Trust {
 /** Who dials, if it already is a node. */
 export type Credentials = Pick<Trust, 'rootCertificate'> & { clusterId: string; certificate: string; key: string };
 
+/** A certificate, the links of two rotations, a root. */
+const MAX_LINKS = 4;
 const STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
 
@@ -40,9 +43,9 @@ export function dialManager(address: string, trust: Trust, clock: Clock, own?: C
   return dial(address, {
     ca: trust.rootCertificate,
     ...(own === undefined ? {} : { cert: own.certificate, key: own.key }),
-    checkServerIdentity: (_host, { raw }) => {
+    checkServerIdentity: (_host, shown) => {
       try {
-        const node = verifyCertificate(new X509Certificate(raw), root, clock.now());
+        const node = verifyChain(chainOf(shown), [root], clock.now());
         if (node.role !== 'manager') throw new UntrustedCertificate('who answers is not a manager');
         if (trust.clusterId !== undefined && node.clusterId !== trust.clusterId) {
           throw new UntrustedCertificate('who answers is a manager of another cluster');
@@ -53,6 +56,18 @@ export function dialManager(address: string, trust: Trust, clock: Clock, own?: C
       }
     },
   });
+}
+
+/** The certificate that was shown, and what came with it; or the links up to a root that is trusted. */
+function chainOf(shown: PeerCertificate): X509Certificate[] {
+  const chain: X509Certificate[] = [];
+  let link: PeerCertificate | undefined = shown;
+  while (link !== undefined && chain.length < MAX_LINKS) {
+    chain.push(new X509Certificate(link.raw));
+    const next: PeerCertificate | undefined = (link as Partial<DetailedPeerCertificate>).issuerCertificate;
+    link = next === link ? undefined : next;
+  }
+  return chain;
 }
 
 /** Begins to dial whoever answers. Only for asking for a root that is then checked against a token. */

@@ -1,5 +1,5 @@
 /** Plain requests over HTTP/2: JSON bodies of bounded size, errors as `{"message": …}`. Both ends use it. */
-import type { ClientHttp2Session, Http2Stream, ServerHttp2Stream } from 'node:http2';
+import type { ClientHttp2Session, Http2Stream, OutgoingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { Clock } from '../model/clock.ts';
 import { FrameError } from './frames.ts';
 import { MAX_BODY_BYTES, parseErrorAnswer } from './messages.ts';
@@ -15,6 +15,22 @@ export class RequestError extends Error {
   }
 }
 
+/** Who is asked does not lead the swarm. `leader` is host:port of the manager that does; '' if none is known. */
+export class NotTheLeader extends RequestError {
+  readonly leader: string;
+
+  constructor(
+    leader: string,
+    message = leader === '' ? NO_LEADER : `this manager does not lead the swarm: ask ${leader}`,
+  ) {
+    super(503, message);
+    this.leader = leader;
+  }
+}
+
+const NO_LEADER =
+  "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.";
+
 /** Answers with a JSON body, unless the other side has gone. */
 export function respondJson(stream: ServerHttp2Stream, status: number, body: object): void {
   if (stream.destroyed || stream.closed || stream.headersSent) return;
@@ -24,6 +40,12 @@ export function respondJson(stream: ServerHttp2Stream, status: number, body: obj
 
 export function respondError(stream: ServerHttp2Stream, status: number, message: string): void {
   respondJson(stream, status, { message });
+}
+
+/** Says no, and who leads if that is why. */
+export function respondRefusal(stream: ServerHttp2Stream, refusal: RequestError): void {
+  const { status, message } = refusal;
+  respondJson(stream, status, refusal instanceof NotTheLeader ? { message, leader: refusal.leader } : { message });
 }
 
 /** The JSON that a stream carries to its end. Rejects with RequestError if it is too long or none. */
@@ -43,14 +65,18 @@ export async function readJson(stream: Http2Stream): Promise<unknown> {
   }
 }
 
-/** One request, one answer. Rejects with RequestError for a status other than 200, else with what broke. */
+/** One request, one answer. Rejects with RequestError (NotTheLeader) for a status other than 200, else with what broke. */
 export async function exchange(
   connection: ClientHttp2Session,
   method: string,
   path: string,
   body?: object,
+  headers: OutgoingHttpHeaders = {},
 ): Promise<unknown> {
-  const stream = connection.request({ ':method': method, ':path': path }, { endStream: body === undefined });
+  const stream = connection.request(
+    { ...headers, ':method': method, ':path': path },
+    { endStream: body === undefined },
+  );
   if (body !== undefined) stream.end(JSON.stringify(body));
   const status = await new Promise<number>((resolve, reject) => {
     stream.once('response', (headers) => resolve(headers[':status'] ?? 0));
@@ -58,7 +84,7 @@ export async function exchange(
     stream.once('close', () => reject(new Error('the connection ended without an answer')));
   });
   const answer = await readJson(stream);
-  if (status !== 200) throw new RequestError(status, errorMessage(status, answer));
+  if (status !== 200) throw refusalOf(status, answer);
   return answer;
 }
 
@@ -88,12 +114,13 @@ export function brokenBy(error: Error): Error {
   return code === 'ERR_HTTP2_STREAM_CANCEL' && error.cause instanceof Error ? error.cause : error;
 }
 
-/** What a refusal says in its body, or its number. */
-export function errorMessage(status: number, body: unknown): string {
+/** An answer that is a refusal: what it says in its body, or its number. */
+export function refusalOf(status: number, body: unknown): RequestError {
   try {
-    return parseErrorAnswer(body).message;
+    const { message, leader } = parseErrorAnswer(body);
+    return leader === undefined ? new RequestError(status, message) : new NotTheLeader(leader, message);
   } catch (error) {
     if (!(error instanceof FrameError)) throw error;
-    return `refused with status ${status}`;
+    return new RequestError(status, `refused with status ${status}`);
   }
 }

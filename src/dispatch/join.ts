@@ -6,8 +6,9 @@ import type { Clock, Log, Random } from '../model/clock.ts';
 import { newId } from '../model/ids.ts';
 import { CLUSTER_ROW, type Cluster } from '../model/objects.ts';
 import type { SwarmSpec } from '../model/specs.ts';
-import { InvalidCertificateRequest, issueNodeCertificate, type RootCa } from '../pki/authority.ts';
+import { InvalidCertificateRequest, issueNodeCertificate } from '../pki/authority.ts';
 import type { CertifiedNode, NodeRole } from '../pki/identity.ts';
+import { signerOf } from '../pki/rotation.ts';
 import { roleOfToken } from '../pki/token.ts';
 import type { Store } from '../store/store.ts';
 import { RequestError } from './http.ts';
@@ -23,13 +24,14 @@ export interface IssueDeps {
   store: Store;
   clock: Clock;
   log: Log;
-  root: RootCa;
 }
 
 export interface JoinDeps extends IssueDeps {
   random: Random;
   /** The roles in which nodes may join now; others are refused with a sentence. */
   roles: readonly NodeRole[];
+  /** Rejects with RequestError if nobody can take that role now. */
+  checkRole?(role: NodeRole): Promise<void>;
 }
 
 /**
@@ -42,7 +44,7 @@ export async function join(
   peer: CertifiedNode | undefined,
   peerAddress: string,
 ): Promise<CertificateAnswer> {
-  const { store, clock, random, log, root } = deps;
+  const { store, clock, random, log } = deps;
   const request = parseCertificateRequest(body);
   if (peer !== undefined && store.view((view) => view.nodes.get(peer.nodeId)) !== undefined) {
     throw new RequestError(409, `this node is already part of this cluster, as node ${peer.nodeId}`);
@@ -52,22 +54,23 @@ export async function join(
   const role = roleOfToken(request.token, cluster.joinTokens);
   if (role === undefined) throw new RequestError(403, WRONG_TOKEN);
   if (!deps.roles.includes(role)) throw new RequestError(501, `joining as a ${role} is not supported yet`);
+  await deps.checkRole?.(role);
 
   const nodeId = newId(random);
-  const certificate = await issue(deps, cluster, request.csr, { nodeId, role });
+  const address = request.advertiseAddress ?? peerAddress;
+  const certificate = await issue(deps, cluster, request.csr, { nodeId, role, address });
   await store.update((tx) => {
     // The token may have been rotated meanwhile; it counts what it is now.
     const tokens = tx.clusters.get(CLUSTER_ROW)?.joinTokens;
     if (tokens === undefined || roleOfToken(request.token, tokens) !== role) throw new RequestError(403, WRONG_TOKEN);
-    const address = request.advertiseAddress ?? peerAddress;
     addNode(tx, { id: nodeId, role, availability: request.availability, address }, clock.now());
   });
   log.info({ node: nodeId, role, address: peerAddress }, 'a node has joined');
-  return { certificate, rootCertificate: root.certificate };
+  return { certificate, rootCertificate: cluster.rootCa.certificate };
 }
 
 /**
- * The next certificate (PEM) of a node that proved to be `nodeId`: for the key of `csr`, in the role that the store gives
+ * The next certificate (PEM, with its links) of a node that proved to be `nodeId`: for the key of `csr`, in the role that the store gives
  * the node now, for as long as the cluster's spec says now. Rejects with RequestError: 400 (not understood), 410 (the
  * node was removed), 503.
  */
@@ -78,19 +81,24 @@ export async function renew(deps: IssueDeps, csr: string, nodeId: string): Promi
   }));
   if (cluster === undefined) throw new RequestError(503, 'this manager has no cluster yet');
   if (node === undefined) throw new RequestError(410, new NodeRemoved().message);
-  const certificate = await issue(deps, cluster, csr, { nodeId, role: node.spec.Role });
+  const certificate = await issue(deps, cluster, csr, { nodeId, role: node.spec.Role, address: node.status.address });
   deps.log.info({ node: nodeId, role: node.spec.Role }, 'a node has renewed its certificate');
   return certificate;
 }
 
 async function issue(
-  { root, clock }: IssueDeps,
-  { clusterId, spec }: Cluster,
+  { clock }: IssueDeps,
+  { clusterId, spec, rootCa }: Cluster,
   csr: string,
-  node: { nodeId: string; role: NodeRole },
+  { nodeId, role, address }: { nodeId: string; role: NodeRole; address: string },
 ): Promise<string> {
+  const { root, links } = signerOf(rootCa);
+  // Managers dial each other's etcd, which looks at addresses.
+  const addresses = role === 'manager' && address !== '' ? [address] : [];
   try {
-    return await issueNodeCertificate(root, csr, { ...node, clusterId }, clock.now(), nodeCertificateLifeMs(spec));
+    const lifeMs = nodeCertificateLifeMs(spec);
+    const subject = { nodeId, role, clusterId, addresses };
+    return (await issueNodeCertificate(root, csr, subject, clock.now(), lifeMs)) + links;
   } catch (error) {
     throw error instanceof InvalidCertificateRequest ? new RequestError(400, error.message) : error;
   }

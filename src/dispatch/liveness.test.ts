@@ -24,6 +24,27 @@ describe('Liveness', () => {
     expect(liveness.expects('pausing')).toBe(true);
   });
 
+  test('one that a new manager has not heard yet has 10 s, and longer where heartbeats are rare', async () => {
+    for (const [nodes, dueMs] of [
+      [3, 10_000],
+      // A heartbeat every 25 s, and it takes two to find out that the last manager is silent.
+      [50_000, 59_000],
+    ] as const) {
+      const { clock, down, liveness } = setup();
+      liveness.expect('never', nodes);
+      liveness.expect('comes', nodes);
+      liveness.expect('comes and goes', nodes);
+      expect(liveness.expects('never')).toBe(true);
+      liveness.heard('comes', 100_000);
+      liveness.heard('comes and goes', 100_000);
+      liveness.away('comes and goes');
+      await clock.advance(9_900);
+      expect(down).toEqual([]);
+      await clock.advance(dueMs - 9_800);
+      expect(down.toSorted()).toEqual(['comes and goes 10000', `never ${dueMs}`]);
+    }
+  });
+
   test('one whose connection was closed has 10 s, and may come back', async () => {
     const { clock, down, liveness } = setup();
     liveness.heard('a', 3_000);

@@ -45,6 +45,8 @@ export class Liveness {
   /** Node → its deadline in awake time. Entries are re-inserted when renewed, so that the first one is due first. */
   readonly #speaking = new Map<string, number>();
   readonly #away = new Map<string, number>();
+  /** Nodes that a new manager has not heard yet, with their deadlines: all made at once. */
+  readonly #expected = new Map<string, number>();
   #timer: Timer | undefined;
 
   /** `expired` is called once for a node whose time is over; the node is unknown here afterwards. */
@@ -74,31 +76,40 @@ export class Liveness {
 
   /** A node spoke; it was last told to speak again within `timeoutMs`. */
   heard(nodeId: string, timeoutMs: number): void {
-    this.#away.delete(nodeId);
-    this.#speaking.delete(nodeId);
+    this.forget(nodeId);
     this.#speaking.set(nodeId, this.#awake.now() + timeoutMs);
   }
 
   /** A node has no session (any more) and may come (back). */
   away(nodeId: string): void {
-    this.#speaking.delete(nodeId);
-    this.#away.delete(nodeId);
+    this.forget(nodeId);
     this.#away.set(nodeId, this.#awake.now() + this.#periods.returnMs);
+  }
+
+  /**
+   * A new manager knows of this node among `nodes`, and has not heard it yet. On top of the time to come back it has that in
+   * which it finds out, by its next heartbeats, that its last manager is silent: those stretch as the cluster grows.
+   */
+  expect(nodeId: string, nodes: number): void {
+    const stretchMs = this.periodsFor(nodes).heartbeatMs - this.#periods.heartbeatMs;
+    this.forget(nodeId);
+    this.#expected.set(nodeId, this.#awake.now() + this.#periods.returnMs + 2 * stretchMs);
   }
 
   forget(nodeId: string): void {
     this.#speaking.delete(nodeId);
     this.#away.delete(nodeId);
+    this.#expected.delete(nodeId);
   }
 
   /** False once a node's time is over, until it is heard again. */
   expects(nodeId: string): boolean {
-    return this.#speaking.has(nodeId) || this.#away.has(nodeId);
+    return this.#speaking.has(nodeId) || this.#away.has(nodeId) || this.#expected.has(nodeId);
   }
 
   #check(): void {
     const now = this.#awake.now();
-    for (const deadlines of [this.#speaking, this.#away]) {
+    for (const deadlines of [this.#speaking, this.#away, this.#expected]) {
       for (const [nodeId, deadline] of deadlines) {
         if (deadline > now) break;
         deadlines.delete(nodeId);

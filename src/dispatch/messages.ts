@@ -6,12 +6,16 @@
  * `assignment` frames with all facts of the node, `complete`, and from then on `changes`. Meanwhile the agent sends
  * `status`, each answered by `stored` once durable, `settled` when changes that ask for it (`settle`) are in force,
  * `description` when its host has changed, `heartbeat`, which is answered, and `goodbye` before it ends in order.
- * `managers` says which managers there are by now, `end` why the manager ends a session.
+ * `authority` says which root to trust, who issues certificates and which role the node has, `managers` which managers there are by now, `end` why the manager ends a session.
  *
  * `open` asks the agent for a stream (streams.ts), which it brings with `POST /v1/stream`.
  *
  * Plain requests: `GET /v1/ca` gives the root and the manager's time to anyone, `POST /v1/certificate` a certificate and a
  * place in the cluster for a token, `POST /v1/certificate/renewal` a new certificate to a node.
+ *
+ * Only the leader lets agents in. A manager that follows refuses sessions, streams and attachments with 503 and `leader` in the
+ * body, and passes requests for certificates on to the leader, saying for whom (PEER_HEADER). `POST /v1/api`, for managers,
+ * becomes a stream to the leader's API: HTTP/1.1 in both directions. `POST /v1/manager` gives a manager its place (place.ts).
  */
 import { z } from 'zod';
 import type { AssignmentChange } from '../model/assignments.ts';
@@ -38,7 +42,12 @@ export const PATHS = {
   attachmentsSeen: '/v1/attachment/seen',
   attachmentsRelease: '/v1/attachment/release',
   stream: '/v1/stream',
+  api: '/v1/api',
+  place: '/v1/manager',
 } as const;
+
+/** Carries an AssertedPeer as JSON. */
+export const PEER_HEADER = 'drover-peer';
 
 const text = (max: number) => z.string().max(max);
 const labels = z.record(text(1024), text(64 * 1024));
@@ -120,6 +129,13 @@ const time = z.iso.datetime().optional();
 /** A round to be answered with `settled` once all that was said up to here is in force. */
 const settle = count.optional();
 const periods = { heartbeatMs: z.number().positive(), timeoutMs: z.number().positive() };
+/** PEM certificates, and the time over which nodes that have to renew theirs spread. */
+const authority = {
+  rootCertificate: z.string(),
+  issuerCertificate: z.string(),
+  role: z.enum(['worker', 'manager']).optional(),
+  spreadMs: z.number().min(0),
+};
 const changes = z.array(
   z.custom<AssignmentChange>((value) => {
     const { kind, key, value: fact } = (value ?? {}) as Record<string, unknown>;
@@ -140,6 +156,7 @@ const managerMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('stored'), number: count }),
   z.object({ type: z.literal('heartbeat'), ...periods }),
   z.object({ type: z.literal('managers'), managers: z.array(manager) }),
+  z.object({ type: z.literal('authority'), ...authority }),
   z.object({ type: z.literal('open'), streamId: z.string(), request: streamRequest }),
   z.object({
     type: z.literal('end'),
@@ -161,7 +178,13 @@ const certificateRequest = z.object({
 const certificateAnswer = z.object({ certificate: z.string(), rootCertificate: z.string() });
 const renewalAnswer = z.object({ certificate: z.string() });
 const caAnswer = z.object({ certificate: z.string(), time });
-const errorAnswer = z.object({ message: z.string() });
+/** `leader`: who is asked does not lead, and this is who does; '' if nobody is known to. */
+const errorAnswer = z.object({ message: z.string(), leader: z.string().optional() });
+/** Whom a manager speaks for when it passes a request on to the leader. */
+const assertedPeer = z.object({
+  address: text(64),
+  node: z.object({ nodeId: text(64), role: z.enum(['worker', 'manager']), clusterId: text(64) }).optional(),
+});
 
 export type AgentMessage = z.infer<typeof agentMessage>;
 export type Hello = Extract<AgentMessage, { type: 'hello' }>;
@@ -171,6 +194,7 @@ export type EndReason = Extract<ManagerMessage, { type: 'end' }>['reason'];
 export type ManagerAddress = z.infer<typeof manager>;
 export type CertificateAnswer = z.infer<typeof certificateAnswer>;
 export type CaAnswer = z.infer<typeof caAnswer>;
+export type AssertedPeer = z.infer<typeof assertedPeer>;
 
 /** The checks at the edge: each takes what came, returns it typed and stripped of unknown keys, or throws FrameError. */
 export const parseAgentMessage = check(agentMessage);
@@ -181,6 +205,7 @@ export const parseRenewalRequest = check(renewalRequest);
 export const parseRenewalAnswer = check(renewalAnswer);
 export const parseCaAnswer = check(caAnswer);
 export const parseErrorAnswer = check(errorAnswer);
+export const parseAssertedPeer = check(assertedPeer);
 
 function check<T extends z.ZodType>(schema: T): (value: unknown) => z.output<T> {
   return (value) => {

@@ -72,13 +72,19 @@ export function markDown(tx: Transaction, nodeId: string, message: string, nowMs
   updateNode(tx, node, since, { status: { ...node.status, state: 'down', message, since } });
 }
 
+/** Whether what is said of a node is what an earlier manager heard of it. */
+export function isStale({ status }: Node): boolean {
+  return status.state === 'ready' || status.state === 'disconnected';
+}
+
 /** A manager that has just begun has heard nobody: what was ready is unknown until its agent is back. */
-export function markAllUnknown(tx: Transaction, nowMs: number): void {
+export function markUnknown(tx: Transaction, nodeIds: readonly string[], nowMs: number): void {
   const since = timestamp(nowMs);
   const message = 'the manager has just started; waiting for the node';
-  const stale = [...tx.nodes.all()].filter(({ status }) => status.state === 'ready' || status.state === 'disconnected');
-  for (const node of stale) {
-    updateNode(tx, node, since, { status: { ...node.status, state: 'unknown', message, since } });
+  for (const id of nodeIds) {
+    const node = tx.nodes.get(id);
+    if (node !== undefined && isStale(node))
+      updateNode(tx, node, since, { status: { ...node.status, state: 'unknown', message, since } });
   }
 }
 
@@ -94,11 +100,16 @@ export function takeReports(
     const task = tx.tasks.get(report.taskId);
     if (task === undefined) continue;
     if (task.nodeId !== nodeId || task.status.state < TaskState.ASSIGNED) foreign.push(report);
-    else if (report.status.state >= task.status.state && !isDeepStrictEqual(report.status, task.status)) {
+    else if (isNews(report.status, task.status)) {
       updateTask(tx, task, report.status, nowMs);
     }
   }
   return foreign;
+}
+
+/** What its agent says of a task now, against what it said last. */
+function isNews(said: Task['status'], known: Task['status']): boolean {
+  return said.state > known.state || (said.state === known.state && !isDeepStrictEqual(said, known));
 }
 
 function updateNode(tx: Transaction, node: Node, now: string, fields: Partial<Node>): void {

@@ -83,7 +83,8 @@ export async function requestCertificate(request: JoinRequest): Promise<Identity
 
 /**
  * The next certificate (PEM) of the node that `identity` is, for the key of `csr`. Rejects with NoCertificate: a refusal
- * at once, whichever manager it came from; that none could be reached, with the last one's reason.
+ * at once, whichever manager it came from, unless it is that it cannot say now; that none could be reached, with the last
+ * one's reason.
  */
 export async function renewCertificate(request: RenewalRequest): Promise<string> {
   const { identity, csr, clock, timeoutMs = RENEWAL_TIMEOUT_MS } = request;
@@ -96,7 +97,8 @@ export async function renewCertificate(request: RenewalRequest): Promise<string>
         return parseRenewalAnswer(await exchange(manager, 'POST', PATHS.renewal, { csr })).certificate;
       });
     } catch (error) {
-      if (!(error instanceof NoCertificate) || error.status !== undefined) throw error;
+      // Unavailable: a manager that is just starting, or knows no leader. Another may.
+      if (!(error instanceof NoCertificate) || (error.status !== undefined && error.status !== 503)) throw error;
       failure = error;
     }
   }

@@ -1,6 +1,9 @@
 /**
  * A manager's port 2377: HTTP/2 over TLS 1.3. Whoever connects may present a certificate; which routes need one of this
  * cluster is decided here, route by route. What is not HTTP/2, or not understood, is closed or refused, and harms no one.
+ *
+ * With several managers only the one that leads (`lead` … `follow`, any number of times) lets agents in; one that follows names
+ * the leader, and passes on to it what asks for certificates. What was passed on once is never passed on again.
  */
 import {
   createSecureServer,
@@ -11,35 +14,43 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { SecureContextOptions, TLSSocket } from 'node:tls';
 import { timestamp, type Timer } from '../model/clock.ts';
+import type { Node } from '../model/objects.ts';
 import {
   CertificateNotCurrent,
-  parseCertificate,
   UntrustedCertificate,
   verifyCertificate,
   type CertifiedNode,
   type Identity,
   type NodeRole,
 } from '../pki/identity.ts';
-import type { RootCa } from '../pki/authority.ts';
 import { attach, release, seen } from './attach.ts';
+import { CountedIssuers, rootCaOf } from './authority.ts';
 import { FrameError } from './frames.ts';
-import { readJson, RequestError, respondError, respondJson } from './http.ts';
+import { NotTheLeader, readJson, RequestError, respondError, respondJson, respondRefusal } from './http.ts';
 import { join, renew } from './join.ts';
-import { parseRenewalRequest, PATHS } from './messages.ts';
+import { LeaderLink } from './leader-link.ts';
+import { parseAssertedPeer, parseRenewalRequest, PATHS, PEER_HEADER, type ManagerAddress } from './messages.ts';
 import { NodeRemoved } from './node-writes.ts';
+import { parsePlaceRequest, type GivePlace } from './place.ts';
 import { Session } from './session.ts';
 import { Sessions, type SessionsDeps } from './sessions.ts';
 import { STREAM_ID_HEADER, Streams } from './streams.ts';
+import { Tunnels, type ServeApi } from './tunnels.ts';
 
 export interface DispatchOptions extends SessionsDeps {
-  /** The cluster's authority, key included. */
-  root: RootCa;
   /** This manager's own certificate, which agents check; `useIdentity` brings the next one. */
   identity: Identity;
   /** The roles in which nodes may join. Default: both. */
   roles?: readonly NodeRole[];
+  /** Rejects with RequestError if nobody can take that role now. */
+  checkRole?(role: NodeRole): Promise<void>;
+  /** Serves the API to other managers while this one leads. Absent: it is not served to them. */
+  api?: ServeApi;
+  /** Lets another manager in while this one leads. Absent: there can be no other. */
+  givePlace?: GivePlace;
   /** The shortest time between two rounds of changes to one agent. */
   flushMs?: number;
   /** A connection on which nothing happens for so long is closed. Default 60 s. */
@@ -53,9 +64,25 @@ interface Peer {
   refusal: string;
 }
 
+/** The time in which this manager leads. */
+interface Term {
+  sessions: Sessions;
+  started: Promise<void>;
+  /** All that has to be written before sessions are let in is written. */
+  open: boolean;
+  unwatch(): void;
+}
+
 interface Route {
-  /** Whether only nodes of this cluster may ask: those with a certificate, until they are removed from the store. */
-  nodesOnly: boolean;
+  /**
+   * Who may ask. Nodes of this cluster: those with a certificate, until they are removed from the store. Managers: those whose
+   * certificate and whose row in the store say so.
+   */
+  who: 'anyone' | 'nodes' | 'managers';
+  /** A manager that follows does not answer. */
+  leaderOnly: boolean;
+  /** While nobody leads it is kept for a moment: agents by the thousand need not dial again and again. */
+  waits?: true;
   handle(stream: ServerHttp2Stream, peer: Peer, headers: IncomingHttpHeaders): Promise<void> | void;
 }
 
@@ -65,11 +92,19 @@ const IDLE_MS = 60_000;
 /** A plain request, from its headers to its answer. */
 const REQUEST_MS = 10_000;
 const CLOSE_MS = 1_500;
+/** How long an agent is kept waiting for a leader: less than it waits for its welcome. */
+const WAIT_MS = 3_000;
 const DEFAULT_FLUSH_MS = 20;
 
 export class DispatchServer {
   readonly #options: DispatchOptions;
-  readonly #sessions: Sessions;
+  readonly #link: LeaderLink;
+  readonly #tunnels: Tunnels | undefined;
+  #identity: Identity;
+  #term: Term | undefined;
+  #closed = false;
+  /** Ends the waiting of those that wait for somebody to lead. */
+  readonly #waiting = new Set<() => void>();
   /** Logs, execs and the like of nodes. */
   readonly streams: Streams;
   readonly #server: Http2SecureServer;
@@ -79,47 +114,75 @@ export class DispatchServer {
    * under a session ends nothing.
    */
   readonly #nodes = new WeakMap<Http2Session, CertifiedNode>();
+  readonly #issuers: CountedIssuers;
   /** Those that have not come as far as HTTP/2 too. */
   readonly #sockets = new Set<Socket>();
   readonly #routes: Record<string, Route>;
 
   constructor(options: DispatchOptions) {
     this.#options = options;
+    this.#identity = options.identity;
+    this.#issuers = new CountedIssuers(options.store);
+    this.#link = new LeaderLink({ ...options, identity: () => this.#identity });
+    this.#tunnels = options.api && new Tunnels(options.api, options.clock);
     this.streams = new Streams({
       ...options,
-      ask: (nodeId, streamId, request) => this.#sessions.askForStream(nodeId, streamId, request),
+      ask: (nodeId, streamId, request) => this.#term?.sessions.askForStream(nodeId, streamId, request) ?? false,
     });
-    this.#sessions = new Sessions(options, (nodeId) => this.streams.lost(nodeId));
     this.#routes = {
       [`GET ${PATHS.ca}`]: {
-        nodesOnly: false,
-        handle: (stream) =>
-          respondJson(stream, 200, { certificate: options.root.certificate, time: timestamp(options.clock.now()) }),
+        who: 'anyone',
+        leaderOnly: false,
+        handle: (stream) => {
+          const certificate = rootCaOf(options.store)?.certificate ?? this.#identity.rootCertificate;
+          respondJson(stream, 200, { certificate, time: timestamp(options.clock.now()) });
+        },
       },
       [`POST ${PATHS.certificate}`]: {
-        nodesOnly: false,
-        handle: (stream, peer) => this.#inTime(stream, () => this.#join(stream, peer)),
+        who: 'anyone',
+        leaderOnly: false,
+        handle: (stream, peer, headers) => this.#inTime(stream, () => this.#join(stream, peer, headers)),
       },
       [`POST ${PATHS.renewal}`]: {
-        nodesOnly: true,
-        handle: (stream, peer) => this.#inTime(stream, () => this.#renew(stream, peer)),
+        who: 'nodes',
+        leaderOnly: false,
+        handle: (stream, peer, headers) => this.#inTime(stream, () => this.#renew(stream, peer, headers)),
       },
       [`POST ${PATHS.attach}`]: this.#nodeRequest((body, nodeId) => attach(options, body, nodeId)),
       [`POST ${PATHS.attachmentsSeen}`]: this.#nodeRequest((body, nodeId) => seen(options, body, nodeId)),
       [`POST ${PATHS.attachmentsRelease}`]: this.#nodeRequest((body, nodeId) => release(options, body, nodeId)),
-      [`POST ${PATHS.session}`]: { nodesOnly: true, handle: (stream, peer) => this.#openSession(stream, peer) },
+      [`POST ${PATHS.session}`]: {
+        who: 'nodes',
+        leaderOnly: true,
+        waits: true,
+        handle: (stream, peer) => this.#openSession(stream, peer),
+      },
       [`POST ${PATHS.stream}`]: {
-        nodesOnly: true,
+        who: 'nodes',
+        leaderOnly: true,
         handle: (stream, peer, headers) =>
           this.streams.accept(stream, peer.node!.nodeId, String(headers[STREAM_ID_HEADER])),
+      },
+      [`POST ${PATHS.api}`]: {
+        who: 'managers',
+        leaderOnly: true,
+        handle: (stream, peer) => this.#tunnel(stream, peer),
+      },
+      [`POST ${PATHS.place}`]: {
+        who: 'managers',
+        leaderOnly: true,
+        handle: (stream, peer) => this.#givePlace(stream, peer),
       },
     };
     this.#server = this.#createServer();
   }
 
-  /** Starts to serve, after every node that was ready has become `unknown`. Resolves with the port (0: any free one). */
+  /**
+   * Starts to serve; where the store leads already, as `lead` does, and before anybody can dial. Resolves with the port (0: any
+   * free one).
+   */
   async listen(host: string, port: number): Promise<number> {
-    await this.#sessions.start();
+    if (this.#options.store.leading) await this.lead();
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', reject);
       this.#server.listen(port, host, () => {
@@ -131,15 +194,64 @@ export class DispatchServer {
     return (this.#server.address() as AddressInfo).port;
   }
 
+  /**
+   * This manager leads, and its store takes writes: every node that was ready becomes `unknown` and has its time to come back,
+   * then sessions are let in. Rejects if that cannot be written; then it follows. Idempotent until `follow`.
+   */
+  lead(): Promise<void> {
+    this.#term ??= this.#newTerm();
+    return this.#term.started;
+  }
+
+  /** It leads no more: sessions end in order, and their agents go on to the leader. Nothing is written afterwards. Idempotent. */
+  follow(): void {
+    const term = this.#term;
+    this.#term = undefined;
+    term?.unwatch();
+    term?.sessions.close();
+    this.streams.close();
+  }
+
+  /** Who leads, this manager included, as far as it knows: agents are told, and what is passed on goes there. */
+  leaderIs(leader: ManagerAddress | undefined): void {
+    this.#link.leaderIs(leader);
+    if (leader !== undefined && leader.nodeId !== this.#identity.nodeId) this.#goOn();
+  }
+
+  #goOn(): void {
+    for (const over of this.#waiting) over();
+  }
+
+  /**
+   * A stream to the API of the manager that leads, over which HTTP/1.1 is spoken. It breaks as soon as another leads. Rejects with
+   * LeaderAway, or the signal's reason.
+   */
+  tunnel(signal?: AbortSignal): Promise<Duplex> {
+    return this.#link.tunnel(signal);
+  }
+
+  /** How many agents wait here for somebody to lead. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
+  /** How many streams to this manager's API stand. */
+  get tunnels(): number {
+    return this.#tunnels?.size ?? 0;
+  }
+
   /** From the next connection on, this manager shows this certificate; connections that stand are left alone. */
   useIdentity(identity: Identity): void {
+    this.#identity = identity;
     this.#server.setSecureContext(tlsContext(identity));
   }
 
   /** Tells the agents, and ends. Idempotent. */
   async close(): Promise<void> {
-    this.#sessions.close();
-    this.streams.close();
+    this.#closed = true;
+    this.follow();
+    this.#goOn();
+    this.#link.close();
     if (!this.#server.listening) return;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const connection of this.#connections) connection.close();
@@ -180,13 +292,45 @@ export class DispatchServer {
     const { log } = this.#options;
     const request = `${headers[':method']} ${headers[':path']}`;
     stream.on('error', (error) => log.debug({ err: error, request }, 'a request failed'));
-    const route = Object.hasOwn(this.#routes, request) ? this.#routes[request] : undefined;
     const peer = this.#peerOf(stream);
+    const route = Object.hasOwn(this.#routes, request) ? this.#routes[request] : undefined;
     if (route === undefined) this.#refuse(stream, new RequestError(404, 'page not found'));
-    else if (route.nodesOnly && peer.node === undefined) this.#refuse(stream, new RequestError(401, peer.refusal));
-    else if (route.nodesOnly && this.#isRemoved(peer))
-      this.#refuse(stream, new RequestError(410, new NodeRemoved().message));
-    else void this.#handle(route, stream, peer, { request, headers });
+    else this.#decide(route, stream, peer, { request, headers, mayWait: route.waits === true });
+  }
+
+  #decide(
+    route: Route,
+    stream: ServerHttp2Stream,
+    peer: Peer,
+    { mayWait, ...asked }: { request: string; headers: IncomingHttpHeaders; mayWait: boolean },
+  ): void {
+    const refusal = this.#refusal(route, peer);
+    if (refusal === undefined) void this.#handle(route, stream, peer, asked);
+    else if (mayWait && !this.#closed && refusal instanceof NotTheLeader && refusal.leader === '')
+      this.#untilLed(() => {
+        if (!stream.destroyed) this.#decide(route, stream, peer, { ...asked, mayWait: false });
+      });
+    else this.#refuse(stream, refusal);
+  }
+
+  /** Calls `then` as soon as somebody leads, or after a while. */
+  #untilLed(then: () => void): void {
+    const over = (): void => {
+      timer.cancel();
+      if (this.#waiting.delete(over)) then();
+    };
+    const timer = this.#options.clock.after(WAIT_MS, over);
+    this.#waiting.add(over);
+  }
+
+  /** Why this peer is not answered, or undefined. */
+  #refusal({ who, leaderOnly }: Route, peer: Peer): RequestError | undefined {
+    if (who !== 'anyone' && peer.node === undefined) return new RequestError(401, peer.refusal);
+    // Not looked up where it follows: its replica may not know yet of a node that is just coming.
+    if (!this.#leads) return leaderOnly ? this.#notTheLeader() : undefined;
+    if (who !== 'anyone' && this.#rowOf(peer) === undefined) return new RequestError(410, new NodeRemoved().message);
+    if (who === 'managers' && !this.#isManager(peer)) return new RequestError(403, 'only managers may ask for this');
+    return undefined;
   }
 
   async #handle(
@@ -203,7 +347,7 @@ export class DispatchServer {
   }
 
   #refuse(stream: ServerHttp2Stream, error: unknown, request?: string): void {
-    if (error instanceof RequestError) respondError(stream, error.status, error.message);
+    if (error instanceof RequestError) respondRefusal(stream, error);
     else if (error instanceof FrameError) respondError(stream, 400, error.message);
     else {
       this.#options.log.error({ err: error, request }, 'a request could not be served');
@@ -213,26 +357,107 @@ export class DispatchServer {
     stream.once('finish', () => stream.close());
   }
 
-  async #join(stream: ServerHttp2Stream, peer: Peer): Promise<void> {
+  async #join(stream: ServerHttp2Stream, peer: Peer, headers: IncomingHttpHeaders): Promise<void> {
     const { roles = ['worker', 'manager'] } = this.#options;
-    const body = await readJson(stream);
-    respondJson(stream, 200, await join({ ...this.#options, roles }, body, peer.node, peer.address));
+    await this.#answer(stream, { path: PATHS.certificate, peer, headers }, (body, { node, address }) =>
+      join({ ...this.#options, roles }, body, node, address),
+    );
   }
 
-  async #renew(stream: ServerHttp2Stream, peer: Peer): Promise<void> {
-    const { csr } = parseRenewalRequest(await readJson(stream));
-    respondJson(stream, 200, { certificate: await renew(this.#options, csr, peer.node!.nodeId) });
+  async #renew(stream: ServerHttp2Stream, peer: Peer, headers: IncomingHttpHeaders): Promise<void> {
+    await this.#answer(stream, { path: PATHS.renewal, peer, headers }, async (body, { node }) => {
+      if (node === undefined) throw new RequestError(401, 'a certificate of this cluster is needed');
+      return { certificate: await renew(this.#options, parseRenewalRequest(body).csr, node.nodeId) };
+    });
   }
 
   /** A plain request of a node: JSON in, JSON out (an empty object if there is nothing to say). */
   #nodeRequest(answer: (body: unknown, nodeId: string) => Promise<object | void>): Route {
     const handle = async (stream: ServerHttp2Stream, { node }: Peer): Promise<void> =>
       respondJson(stream, 200, (await answer(await readJson(stream), node!.nodeId)) ?? {});
-    return { nodesOnly: true, handle: (stream, peer) => this.#inTime(stream, () => handle(stream, peer)) };
+    return {
+      who: 'nodes',
+      leaderOnly: true,
+      handle: (stream, peer) => this.#inTime(stream, () => handle(stream, peer)),
+    };
   }
 
-  #isRemoved({ node }: Peer): boolean {
-    return node !== undefined && this.#options.store.view((view) => view.nodes.get(node.nodeId)) === undefined;
+  /** Answers a plain request for the peer or whom it speaks for, or has the leader answer it. */
+  async #answer(
+    stream: ServerHttp2Stream,
+    { path, peer, headers }: { path: string; peer: Peer; headers: IncomingHttpHeaders },
+    answer: (body: unknown, asker: Omit<Peer, 'refusal'>) => Promise<object>,
+  ): Promise<void> {
+    const asserted = headers[PEER_HEADER];
+    const body = await readJson(stream);
+    if (this.#leads) {
+      const asker = asserted === undefined ? peer : this.#assertedBy(peer, String(asserted));
+      respondJson(stream, 200, await answer(body, asker));
+      return;
+    }
+    if (asserted !== undefined) throw this.#notTheLeader();
+    const { address, node } = peer;
+    respondJson(stream, 200, (await this.#link.passOn(path, body, { address, node })) as object);
+  }
+
+  /** Whom a manager speaks for. @throws RequestError 403, FrameError */
+  #assertedBy(peer: Peer, said: string): Omit<Peer, 'refusal'> {
+    if (!this.#isManager(peer)) throw new RequestError(403, 'only managers may speak for others');
+    try {
+      return parseAssertedPeer(JSON.parse(said));
+    } catch (error) {
+      throw error instanceof SyntaxError ? new RequestError(400, `the header ${PEER_HEADER} is not JSON`) : error;
+    }
+  }
+
+  /** Without a limit of its own: who asks has one, and may ask again. */
+  async #givePlace(stream: ServerHttp2Stream, { node }: Peer): Promise<void> {
+    const { givePlace } = this.#options;
+    if (givePlace === undefined) throw new RequestError(404, 'page not found');
+    respondJson(stream, 200, await givePlace(node!.nodeId, parsePlaceRequest(await readJson(stream))));
+  }
+
+  #tunnel(stream: ServerHttp2Stream, peer: Peer): void {
+    if (this.#tunnels === undefined) throw new RequestError(404, 'page not found');
+    this.#tunnels.accept(stream, peer.node!.nodeId);
+  }
+
+  #newTerm(): Term {
+    const { store } = this.#options;
+    const sessions = new Sessions(this.#options, (nodeId) => this.streams.lost(nodeId));
+    const unwatch = store.watch((events) => this.#tunnels?.changed(events));
+    const started = store.leading
+      ? sessions.start()
+      : Promise.reject(new Error('the state of this manager takes no writes: it does not lead'));
+    const term: Term = { sessions, unwatch, open: false, started };
+    term.started.then(
+      () => {
+        term.open = true;
+        if (this.#term === term) this.#goOn();
+      },
+      () => {
+        if (this.#term === term) this.follow();
+      },
+    );
+    return term;
+  }
+
+  get #leads(): boolean {
+    return this.#term?.open === true && this.#options.store.leading;
+  }
+
+  #notTheLeader(): NotTheLeader {
+    const { leader } = this.#link;
+    // One that does not lead yet, or not any more, is not to be asked again at once.
+    return new NotTheLeader(leader === undefined || leader.nodeId === this.#identity.nodeId ? '' : leader.address);
+  }
+
+  #rowOf({ node }: Peer): Node | undefined {
+    return node && this.#options.store.view((view) => view.nodes.get(node.nodeId));
+  }
+
+  #isManager(peer: Peer): boolean {
+    return peer.node?.role === 'manager' && this.#rowOf(peer)?.spec.Role === 'manager';
   }
 
   #openSession(stream: ServerHttp2Stream, peer: Peer): void {
@@ -241,7 +466,7 @@ export class DispatchServer {
     new Session(stream, {
       nodeId: peer.node!.nodeId,
       peerAddress: peer.address,
-      host: this.#sessions,
+      host: this.#term!.sessions,
       clock,
       log,
       flushMs,
@@ -259,7 +484,7 @@ export class DispatchServer {
   }
 
   #peerOf(stream: ServerHttp2Stream): Peer {
-    const { clock, root, identity } = this.#options;
+    const { clock, identity } = this.#options;
     const connection = stream.session;
     const socket = connection?.socket as TLSSocket | undefined;
     const address = (socket?.remoteAddress ?? '').replace(/^::ffff:/, '');
@@ -269,7 +494,7 @@ export class DispatchServer {
     if (connection === undefined || certificate === undefined)
       return { address, refusal: 'a certificate of this cluster is needed' };
     try {
-      const node = verifyCertificate(certificate, parseCertificate(root.certificate), clock.now());
+      const node = verifyCertificate(certificate, this.#issuers.get(this.#identity.rootCertificate), clock.now());
       if (node.clusterId !== identity.clusterId)
         throw new UntrustedCertificate('the certificate is not of this cluster');
       this.#nodes.set(connection, node);

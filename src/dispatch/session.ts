@@ -8,6 +8,7 @@ import { timestamp, type Clock, type Log, type Timer } from '../model/clock.ts';
 import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
 import type { NodeDescription } from '../model/objects.ts';
 import type { StreamRequest } from '../model/streams.ts';
+import type { AuthorityNews } from './authority.ts';
 import { encodeFrame, FrameError, FrameReader } from './frames.ts';
 import type { FactKey } from './facts.ts';
 import { respondError } from './http.ts';
@@ -143,6 +144,11 @@ export class Session {
   /** There are other managers than the agent was told. */
   tellManagers(managers: ManagerAddress[]): void {
     if (this.#state === 'open') this.#send({ type: 'managers', managers });
+  }
+
+  /** The root to trust or the issuer of certificates may be another than the agent was told. */
+  tellAuthority(authority: AuthorityNews): void {
+    if (this.#state === 'open') this.#send({ type: 'authority', ...authority });
   }
 
   /** Asks the agent for a stream; false if it cannot be asked now. */

@@ -12,11 +12,12 @@ import type { Node, NodeDescription, Task } from '../model/objects.ts';
 import { isTerminal } from '../model/states.ts';
 import type { StreamRequest } from '../model/streams.ts';
 import { StoreClosed, type Event, type Store, type Transaction, type View } from '../store/store.ts';
+import { authorityNews, changesAuthority } from './authority.ts';
 import { factsOf, markAffected, readFact, type FactKey } from './facts.ts';
 import { RequestError } from './http.ts';
 import { DEFAULT_PERIODS, Liveness, type Periods } from './liveness.ts';
 import type { Hello, ManagerAddress } from './messages.ts';
-import { describeNode, markAllUnknown, markDown, markReady, NodeRemoved, takeReports } from './node-writes.ts';
+import { describeNode, isStale, markDown, markReady, markUnknown, NodeRemoved, takeReports } from './node-writes.ts';
 import type { Session, SessionHost } from './session.ts';
 import { beginsToLeave, isLeaving, Withdrawals } from './withdrawals.ts';
 
@@ -31,8 +32,11 @@ export interface SessionsDeps {
 }
 
 const RETRY_MS = 1_000;
+/** Rows in one transaction, where there may be many that need not be one: a journal takes no transaction of any size. */
+const ROWS_AT_ONCE = 100;
 /** How long a task's stop waits for the nodes that balance it. A node that takes longer is cut off, or hangs. */
 const WITHDRAWN_WITHIN_MS = 2_000;
+const STOPPING = 'the manager is stopping, or leads the swarm no more';
 
 export class Sessions implements SessionHost {
   readonly #deps: SessionsDeps;
@@ -54,11 +58,14 @@ export class Sessions implements SessionHost {
   /** Begins to watch the store, and gives every node that was ready time to come back. */
   async start(): Promise<void> {
     const { store, clock } = this.#deps;
-    await store.update((tx) => markAllUnknown(tx, clock.now()));
+    const stale = store.view((view) => [...view.nodes.all()].filter(isStale).map(({ id }) => id));
+    await Promise.all(parts(stale).map((ids) => store.update((tx) => markUnknown(tx, ids, clock.now()))));
+    if (this.#closed) return;
     const { stop } = store.viewAndWatch(
       (view) => {
         this.#nodes = view.nodes.size;
-        for (const node of view.nodes.all()) if (node.status.state !== 'down') this.#liveness.away(node.id);
+        for (const node of view.nodes.all())
+          if (node.status.state !== 'down') this.#liveness.expect(node.id, view.nodes.size);
         this.#withdraw(view, [...view.tasks.all()].filter(isLeaving));
       },
       (events) => this.#changed(events),
@@ -67,12 +74,13 @@ export class Sessions implements SessionHost {
     this.#liveness.start();
   }
 
-  /** Ends every session in order. Nothing is written afterwards. */
+  /** Ends every session in order: their agents go on to another manager. Nothing is written afterwards. Idempotent. */
   close(): void {
+    if (this.#closed) return;
     this.#closed = true;
     this.#unwatch?.();
     this.#liveness.stop();
-    for (const session of this.#sessions.values()) session.end('stopping', 'the manager is stopping');
+    for (const session of this.#sessions.values()) session.end('stopping', STOPPING);
   }
 
   async admit(session: Session, hello: Hello): Promise<void> {
@@ -80,7 +88,7 @@ export class Sessions implements SessionHost {
     const { store, clock, random, log } = this.#deps;
     if (hello.nodeId !== nodeId)
       throw new RequestError(403, `the certificate is that of node ${nodeId}, not of ${hello.nodeId}`);
-    if (this.#closed) throw new RequestError(503, 'the manager is stopping');
+    if (this.#closed) throw new RequestError(503, STOPPING);
     // Before the write: a verdict of "down" that is already on its way sees it, and is dropped.
     this.#liveness.heard(nodeId, session.timeoutMs);
     const address = hello.advertiseAddress ?? session.peerAddress;
@@ -91,7 +99,7 @@ export class Sessions implements SessionHost {
       else this.#liveness.forget(nodeId);
       throw error instanceof NodeRemoved ? new RequestError(410, error.message) : error;
     }
-    if (this.#closed) throw new RequestError(503, 'the manager is stopping');
+    if (this.#closed) throw new RequestError(503, STOPPING);
     if (!session.alive) {
       this.#away(nodeId);
       return;
@@ -106,6 +114,7 @@ export class Sessions implements SessionHost {
     this.#sessions.set(nodeId, session);
     log.info({ node: nodeId, address }, 'node is ready');
     session.open(newId(random), this.#deps.managers(), facts, this.#withdrawals.roundOf(nodeId));
+    this.#tellAuthority([session]);
     this.heard(session);
   }
 
@@ -115,8 +124,10 @@ export class Sessions implements SessionHost {
 
   async report(session: Session, reports: TaskStatusReport[]): Promise<void> {
     const { store, clock, log } = this.#deps;
-    const foreign = await store.update((tx) => takeReports(tx, session.nodeId, reports, clock.now()));
-    for (const { taskId } of foreign)
+    const taken = parts(reports).map((some) =>
+      store.update((tx) => takeReports(tx, session.nodeId, some, clock.now())),
+    );
+    for (const { taskId } of (await Promise.all(taken)).flat())
       log.warn({ node: session.nodeId, task: taskId }, "reported a task that is not the node's; ignored");
   }
 
@@ -158,10 +169,12 @@ export class Sessions implements SessionHost {
 
   #changed(events: readonly Event[]): void {
     let managersChanged = false;
+    if (events.some(changesAuthority)) this.#tellAuthority(this.#sessions.values());
     for (const event of events) {
       if (event.table !== 'nodes') continue;
       if (event.before === undefined && event.after !== undefined) this.#liveness.away(event.after.id);
       if (event.after === undefined && event.before !== undefined) this.#removed(event.before.id);
+      if (event.before?.spec.Role !== event.after?.spec.Role) this.#tellRole(event.after?.id);
       managersChanged ||= event.before?.manager?.address !== event.after?.manager?.address;
     }
     if (managersChanged) this.#tellManagers();
@@ -225,6 +238,22 @@ export class Sessions implements SessionHost {
     for (const session of this.#sessions.values()) session.tellManagers(managers);
   }
 
+  #tellRole(nodeId: string | undefined): void {
+    const session = this.#sessions.get(nodeId ?? '');
+    if (session !== undefined) this.#tellAuthority([session]);
+  }
+
+  #tellAuthority(sessions: Iterable<Session>): void {
+    this.#deps.store.view((view) => {
+      const news = authorityNews(view);
+      if (news === undefined) return;
+      for (const session of sessions) {
+        const role = view.nodes.get(session.nodeId)?.spec.Role;
+        session.tellAuthority(role === undefined ? news : { ...news, role });
+      }
+    });
+  }
+
   #removed(nodeId: string): void {
     this.#sessions.get(nodeId)?.end('removed', new NodeRemoved().message);
     this.#liveness.forget(nodeId);
@@ -269,11 +298,17 @@ export class Sessions implements SessionHost {
     try {
       await store.update((tx) => write(tx, clock.now()));
     } catch (error) {
-      if (error instanceof StoreClosed) return;
+      // Whoever leads now finds out for itself.
+      if (error instanceof StoreClosed || (error as Error).name === 'NotLeading') return;
       log.error({ err: error, retryMs: RETRY_MS }, `cannot ${what}; trying again`);
       clock.after(RETRY_MS, () => void this.#write(what, write));
     }
   }
+}
+
+function parts<T>(rows: readonly T[]): T[][] {
+  const count = Math.ceil(rows.length / ROWS_AT_ONCE);
+  return Array.from({ length: count }, (_, at) => rows.slice(at * ROWS_AT_ONCE, (at + 1) * ROWS_AT_ONCE));
 }
 
 /** Nobody waits for a node that is down. One that is only away for a moment still sends connections where it used to. */

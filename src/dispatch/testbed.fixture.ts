@@ -166,6 +166,8 @@ export interface Manager {
   root: RootCa;
   cluster: Cluster;
   server: DispatchServer;
+  /** What the manager proves itself by. */
+  identity: Identity;
   address: string;
   port: number;
   /** A certificate of this cluster, with a node row unless `row` is false. */
@@ -229,6 +231,7 @@ export async function manager(options: Partial<DispatchOptions> & { store: Store
     root,
     cluster,
     server,
+    identity,
     address,
     port,
     certify,
