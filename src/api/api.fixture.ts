@@ -30,9 +30,18 @@ import { TaskState } from '../model/states.ts';
 import { createRootCa } from '../pki/authority.ts';
 import { FakeClock } from '../sim/fake-clock.ts';
 import { Store } from '../store/store.ts';
-import type { ClusterControl, ClusterState, InitRequest, JoinRequest } from './cluster-control.ts';
+import type {
+  ClusterControl,
+  ClusterState,
+  InitRequest,
+  JoinRequest,
+  Restored,
+  RestoreRequest,
+} from './cluster-control.ts';
+import { badRequest } from './errors.ts';
+import { wrongUnlockKey } from './manager-lock.ts';
 import type { NodeAttachments } from './node-attachments.ts';
-import { createApi, type Api } from './server.ts';
+import { createApi, type Api, type ApiDeps } from './server.ts';
 import { initRequest, initShape } from './validate/swarm-requests.ts';
 
 export const AT = '2026-01-01T00:00:00.000Z';
@@ -49,7 +58,7 @@ export class FakeCluster implements ClusterControl {
     degraded: [],
     remoteManagers: [],
   };
-  readonly asked: (InitRequest | JoinRequest | { force: boolean })[] = [];
+  readonly asked: (InitRequest | JoinRequest | RestoreRequest | 'leave' | 'force-new-cluster')[] = [];
 
   state(): ClusterState {
     return this.current;
@@ -64,8 +73,51 @@ export class FakeCluster implements ClusterControl {
     this.asked.push(request);
   }
 
-  async leave(force: boolean): Promise<void> {
-    this.asked.push({ force });
+  async forceNewCluster(): Promise<string> {
+    this.asked.push('force-new-cluster');
+    return 'node1';
+  }
+
+  async leave(): Promise<void> {
+    this.asked.push('leave');
+  }
+
+  /** What `unlock` takes for the right key. */
+  unlockKey: Buffer | undefined;
+  trouble = '';
+
+  async unlock(unlockKey: Buffer): Promise<void> {
+    if (this.unlockKey?.equals(unlockKey) !== true) throw wrongUnlockKey();
+    this.become('manager');
+  }
+
+  lockTrouble(): string {
+    return this.trouble;
+  }
+
+  backupLines: string[] = ['{}\n'];
+  /** What a restore was given; the first word of it decides. */
+  restored = '';
+
+  async backup(): Promise<Iterable<string>> {
+    return this.backupLines;
+  }
+
+  async restore(backup: AsyncIterable<Buffer>, request: RestoreRequest): Promise<Restored> {
+    this.asked.push(request);
+    for await (const chunk of backup) {
+      this.restored += chunk.toString();
+      if (this.restored.startsWith('damaged')) throw badRequest('this backup is damaged');
+    }
+    this.become('manager');
+    return {
+      clusterId: 'cluster1',
+      nodeId: 'node1',
+      at: AT,
+      locked: false,
+      addresses: { before: '10.0.0.1:2377', now: '10.0.0.2:2377' },
+      formerManagers: [{ nodeId: 'node2', hostname: 'h2', address: '10.0.0.3:2377' }],
+    };
   }
 
   become(role: 'manager' | 'worker'): void {
@@ -106,6 +158,7 @@ export async function startApi(
   role: 'manager' | 'worker' | 'none' = 'manager',
   journal: Journal = new MemoryJournal(),
   attachments?: NodeAttachments,
+  more: Partial<ApiDeps> = {},
 ): Promise<TestApi> {
   const directory = mkdtempSync(join(tmpdir(), 'drover-api-'));
   const enginePath = join(directory, 'engine.sock');
@@ -140,6 +193,7 @@ export async function startApi(
     random: () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647,
     log: silentLog,
     version: '0.1.0',
+    ...more,
   });
   const socketPath = join(directory, 'drover.sock');
   await api.listen({ path: socketPath });

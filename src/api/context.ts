@@ -1,6 +1,7 @@
 /** What every route of the API works with: the parts of the daemon given to it, and who may ask what. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { CLUSTER_ROW, DEFAULT_ENVIRONMENT, type Cluster } from '../model/objects.ts';
 import type { StreamOpener } from '../dispatch/streams.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
@@ -12,8 +13,9 @@ import type { EngineClient, EngineFacts } from './engine-facts.ts';
 import type { EngineNetworks } from './engine-networks.ts';
 import { unavailable, type ApiError } from './errors.ts';
 import type { NodeAttachments } from './node-attachments.ts';
-import { forward } from './proxy.ts';
-import { parseTarget, type RequestTarget } from './request-target.ts';
+import { Leader, type Leadership } from './leader.ts';
+import { engineUpstream, forward } from './proxy.ts';
+import { parseTarget, prefixOf, type RequestTarget } from './request-target.ts';
 
 /** What the daemon gives the API. */
 export interface ApiDeps {
@@ -21,6 +23,10 @@ export interface ApiDeps {
   store(): Store | undefined;
   /** Asks nodes for logs and the like: where there is a store. */
   streams(): StreamOpener | undefined;
+  /** Who leads; asked on managers only. Absent: this manager does, because there is no other. */
+  leadership?: () => Leadership;
+  /** A stream to the leader's API, for HTTP/1.1. Rejects if there is none to be had now, or with the signal's reason. */
+  tunnel?: (signal?: AbortSignal) => Promise<Duplex>;
   cluster: ClusterControl;
   /** This node's part in overlays for single containers: only while it is in a cluster. */
   attachments(): NodeAttachments | undefined;
@@ -42,11 +48,16 @@ const WORKER =
 const LOCKED =
   'Swarm is encrypted and needs to be unlocked before it can be used. Please use "docker swarm unlock" to unlock it.';
 
+/** A manager that has just started, or cannot reach the others. */
+const NOT_READY =
+  'This manager does not know the state of the swarm yet. Try again in a moment, or ask another manager; "docker info" says what it waits for.';
+
 export class ApiContext {
   readonly deps: ApiDeps;
   readonly facts: EngineFacts;
   readonly networks: EngineNetworks;
   readonly events: ClusterEvents;
+  readonly leader: Leader;
   readonly #targets = new WeakMap<IncomingMessage, RequestTarget>();
 
   constructor(deps: ApiDeps, parts: { facts: EngineFacts; networks: EngineNetworks; events: ClusterEvents }) {
@@ -54,6 +65,7 @@ export class ApiContext {
     this.facts = parts.facts;
     this.networks = parts.networks;
     this.events = parts.events;
+    this.leader = new Leader(deps);
   }
 
   /** The cluster's state. @throws ApiError 503 with Docker's sentence where this node is no manager */
@@ -95,8 +107,7 @@ export class ApiContext {
   ): FastifyReply {
     reply.hijack();
     const body = changes.body ?? (Buffer.isBuffer(request.body) ? request.body : undefined);
-    forward(request.raw, reply.raw, {
-      address: this.deps.engine.client.address,
+    forward(request.raw, reply.raw, engineUpstream(this.deps.engine.client.address), {
       url: changes.url ?? this.target(request.raw).engineUrl,
       answerHeaders: { 'Api-Version': this.facts.apiVersion },
       log: this.deps.log,
@@ -106,10 +117,26 @@ export class ApiContext {
     return reply;
   }
 
+  /** Has the leader answer a request: as it came, or on another route. */
+  async passToLeader(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    changes: { route?: string } = {},
+  ): Promise<FastifyReply> {
+    const target = this.target(request.raw);
+    reply.hijack();
+    await this.leader.relay(request.raw, reply.raw, {
+      url: changes.route === undefined ? target.url : prefixOf(target) + changes.route,
+      answerHeaders: this.facts.negotiation(),
+      ...(Buffer.isBuffer(request.body) ? { body: request.body } : {}),
+    });
+    return reply;
+  }
+
   #noManager(): ApiError {
     const { localNodeState, manager } = this.deps.cluster.state();
     if (localNodeState === 'locked') return unavailable(LOCKED);
-    if (localNodeState === 'active' && !manager) return unavailable(WORKER);
+    if (localNodeState === 'active') return unavailable(manager ? NOT_READY : WORKER);
     return unavailable(NOT_IN_SWARM);
   }
 }

@@ -4,6 +4,10 @@
  */
 import { DockerError, EngineUnreachable } from '../docker/errors.ts';
 
+/** Docker's sentence for a swarm that takes no writes now. */
+export const NO_LEADER =
+  "The swarm does not have a leader. It's possible that too few managers are online. Make sure more than half of the managers are online.";
+
 /** An answer other than success. `message` is for the user; `status` is the HTTP status. */
 export class ApiError extends Error {
   override readonly name = 'ApiError';
@@ -43,6 +47,13 @@ export function answerFor(error: unknown): { status: number; message: string; un
   }
   if (error instanceof EngineUnreachable) return { status: 503, message: error.message, unexpected: false };
   if (!(error instanceof Error)) return { status: 500, message: String(error), unexpected: true };
+  if (error.name === 'NotLeading') return { status: 503, message: NO_LEADER, unexpected: false };
+  if (error.name === 'InDoubt')
+    return {
+      status: 503,
+      message: `It is not known whether this change was made: ${error.message}`,
+      unexpected: false,
+    };
   if (error.name === 'JournalUnavailable' || error.name === 'StoreClosed') {
     return { status: 503, message: `The cluster's state cannot be written now: ${error.message}`, unexpected: false };
   }

@@ -1,17 +1,20 @@
 /**
  * The pass-through of requests that turn into raw two-way streams (`Upgrade: tcp` of attach and exec, `h2c` of
- * BuildKit, websockets). All bytes after the client's head, a body among them, go to the engine as they came; its
- * answer is parsed only to see whether it agreed. Each side may close its direction while the other still talks.
+ * BuildKit, websockets), to the host's engine or to the manager that leads. All bytes after the client's head, a body among
+ * them, go there as they came; its answer is parsed only to see whether it agreed. Each side may close its direction while the
+ * other still talks.
  */
 import { request as httpRequest, STATUS_CODES, type IncomingMessage } from 'node:http';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { EngineAddress } from '../docker/client.ts';
 import type { Log } from '../model/clock.ts';
-import { engineAway } from './proxy.ts';
 
 export interface HijackOptions {
-  address: EngineAddress;
+  /** To whom the request goes; both ends may be closed by themselves. */
+  upstream: Duplex;
+  /** The sentence of the 503 for one that broke off before it answered. */
+  away(error: Error): string;
   url: string;
   /** Headers of an answer that refuses the upgrade. */
   answerHeaders: Record<string, string>;
@@ -20,7 +23,7 @@ export interface HijackOptions {
 
 /** Takes over `client`, the socket of an upgrade request whose head has been parsed; `head`: the bytes read beyond it. */
 export function forwardUpgrade(request: IncomingMessage, client: Duplex, head: Buffer, options: HijackOptions): void {
-  const engine = connect({ ...target(options.address), allowHalfOpen: true });
+  const engine = options.upstream;
   let answered = false;
   const upstream = httpRequest({
     createConnection: () => engine,
@@ -40,9 +43,7 @@ export function forwardUpgrade(request: IncomingMessage, client: Duplex, head: B
   };
   upstream.on('error', (error) => {
     if (answered || !client.writable) return engineFailed(error);
-    const message = engineAway(options.address, error);
-    const headers = { ...options.answerHeaders, 'Content-Type': 'application/json' };
-    client.end(plainAnswer(503, JSON.stringify({ message }), headers));
+    client.end(plainError(503, options.away(error), options.answerHeaders));
   });
   upstream.once('upgrade', (answer, _socket, rest) => {
     answered = true;
@@ -88,6 +89,11 @@ function refuse(answer: IncomingMessage, client: Duplex, options: HijackOptions)
   answer.on('error', () => client.destroy());
 }
 
+/** As `plainAnswer`, an error as Docker says it. */
+export function plainError(status: number, message: string, headers: Record<string, string>): string {
+  return plainAnswer(status, JSON.stringify({ message }), { ...headers, 'Content-Type': 'application/json' });
+}
+
 /** A whole answer for a client that waits on a raw socket. */
 export function plainAnswer(status: number, body: string, headers: Record<string, string>): string {
   const all = { ...headers, 'Content-Length': String(Buffer.byteLength(body)), Connection: 'close' };
@@ -100,8 +106,10 @@ function headOf(status: number, reason: string | undefined, rawHeaders: string[]
   return `${head}\r\n`;
 }
 
-function target(address: EngineAddress): { path: string } | { host: string; port: number } {
-  return 'socketPath' in address ? { path: address.socketPath } : address;
+/** Begins to dial the engine for a raw stream. */
+export function dialEngine(address: EngineAddress): Duplex {
+  const target = 'socketPath' in address ? { path: address.socketPath } : address;
+  return connect({ ...target, allowHalfOpen: true });
 }
 
 function withHost(rawHeaders: string[]): string[] {

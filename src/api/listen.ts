@@ -1,7 +1,8 @@
 /**
  * Where the API is served: unix sockets with mode and group, TCP with or without TLS. Promises: a socket file left by a
  * dead daemon is taken over, one that a living server answers on is not; a socket is never open to more than its mode
- * says, not even for a moment; closing says `Connection: close` first (trap 9) and waits for calls under way.
+ * says, not even for a moment; closing says `Connection: close` first (trap 9) and waits for calls under way. Streams that come
+ * from elsewhere are served as connections are.
  */
 import { chmod, chown, lstat, readFile, unlink } from 'node:fs/promises';
 import {
@@ -51,6 +52,9 @@ export class Listeners {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #servers = new Set<Server>();
+  /** For streams that nobody listens for; it knows none of them by itself. */
+  #unbound: Server | undefined;
+  readonly #streams = new Set<Duplex>();
   readonly #raw = new Set<Duplex>();
   readonly #open = new Set<ServerResponse>();
   #closing = false;
@@ -73,14 +77,30 @@ export class Listeners {
       : { ...endpoint, port: address.port };
   }
 
+  /** Serves HTTP/1.1 on a stream. */
+  serve(stream: Duplex): void {
+    if (this.#closing) {
+      stream.destroy();
+      return;
+    }
+    this.#unbound ??= this.#server(undefined);
+    this.#streams.add(stream);
+    stream.once('close', () => this.#streams.delete(stream));
+    this.#unbound.emit('connection', stream);
+  }
+
   /** Takes no more calls, lets those under way end for two seconds, then cuts them. Idempotent. */
   async close(): Promise<void> {
     this.#closing = true;
-    const closed = [...this.#servers].map((server) => new Promise((resolve) => server.close(resolve)));
+    const closed = [
+      ...[...this.#servers].map((server) => new Promise((resolve) => server.close(resolve))),
+      ...[...this.#streams].map((stream) => new Promise((resolve) => stream.once('close', resolve))),
+    ];
     for (const response of this.#open) if (!response.headersSent) response.setHeader('Connection', 'close');
     this.#servers.forEach((server) => server.closeIdleConnections());
     const timer = this.#clock.after(CLOSE_GRACE_MS, () => {
       this.#raw.forEach((socket) => socket.destroy());
+      this.#streams.forEach((stream) => stream.destroy());
       this.#servers.forEach((server) => server.closeAllConnections());
     });
     await Promise.all(closed);

@@ -3,12 +3,16 @@
  * Promises: a client that hangs up ends the engine's request; an engine that breaks off ends the client's connection;
  * an engine that is away is a 503 with a sentence.
  */
-import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import { request as httpRequest, type IncomingMessage, type RequestOptions, type ServerResponse } from 'node:http';
 import { formatEngineAddress, type EngineAddress } from '../docker/client.ts';
 import type { Log } from '../model/clock.ts';
 
+/** The transaction that an answer of the leader's API rests on: between managers only. */
+export const INDEX_HEADER = 'drover-index';
+
 /** Headers that belong to one connection only, and `Expect`, which this server has already answered. */
 const HOP_BY_HOP = new Set([
+  INDEX_HEADER,
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -21,8 +25,7 @@ const HOP_BY_HOP = new Set([
 const HOST = 'api.moby.localhost';
 
 export interface ForwardOptions {
-  address: EngineAddress;
-  /** Path and query for the engine. */
+  /** Path and query for whom it goes to. */
   url: string;
   /** Headers to set on the answer, in place of the engine's. */
   answerHeaders: Record<string, string>;
@@ -33,12 +36,31 @@ export interface ForwardOptions {
   log: Log;
 }
 
+/** Whom a request goes to. */
+export interface Upstream {
+  /** How it is reached: by a connection that is used once. */
+  connection: Pick<RequestOptions, 'agent' | 'createConnection' | 'host' | 'port' | 'socketPath'>;
+  /** The sentence of the 503 for one that broke off before it answered. */
+  away(error: Error): string;
+  /** Headers to add to its answer, once that may be relayed. */
+  answered?(answer: IncomingMessage): Promise<Record<string, string>>;
+}
+
+/** Whom requests go to that are not answered here: the host's engine. */
+export function engineUpstream(address: EngineAddress): Upstream {
+  // A connection each: on a reused one a closing engine could swallow a request that must not be sent twice.
+  return { connection: { ...address, agent: false }, away: (error) => engineAway(address, error) };
+}
+
 /** Forwards one request and answers it on `response`, whatever happens. Its body must not have been touched, or be given. */
-export function forward(client: IncomingMessage, response: ServerResponse, options: ForwardOptions): void {
+export function forward(
+  client: IncomingMessage,
+  response: ServerResponse,
+  to: Upstream,
+  options: ForwardOptions,
+): void {
   const upstream = httpRequest({
-    ...options.address,
-    // A connection each: on a reused one a closing engine could swallow a request that must not be sent twice.
-    agent: false,
+    ...to.connection,
     method: client.method,
     path: options.url,
     headers: requestHeaders(client, options.body),
@@ -47,15 +69,19 @@ export function forward(client: IncomingMessage, response: ServerResponse, optio
   // An engine that answers before it has read everything: the rest of the client's body goes nowhere, but is read, so
   // that the client gets its answer and its hanging up is noticed.
   upstream.once('close', () => client.unpipe(upstream).resume());
-  upstream.once('response', (answer) => relay(answer, response, options));
+  let answered = false;
+  upstream.once('response', (answer) => {
+    answered = true;
+    void relay(answer, response, to, options);
+  });
   upstream.on('error', (error) => {
     if (response.destroyed || response.writableEnded) return;
-    if (response.headersSent) {
-      options.log.debug({ err: error, url: options.url }, 'the engine broke off in the middle of an answer');
+    if (answered || response.headersSent) {
+      options.log.debug({ err: error, url: options.url }, 'an answer was broken off in the middle');
       response.destroy();
       return;
     }
-    sendError(response, 503, engineAway(options.address, error), options.answerHeaders);
+    sendError(response, 503, to.away(error), options.answerHeaders);
   });
   if (options.body !== undefined) upstream.end(options.body);
   else if (hasBody(client)) client.pipe(upstream);
@@ -86,8 +112,15 @@ export function sendError(
   response.end(body);
 }
 
-function relay(answer: IncomingMessage, response: ServerResponse, options: ForwardOptions): void {
-  const { answerHeaders: own, rewrite } = options;
+async function relay(
+  answer: IncomingMessage,
+  response: ServerResponse,
+  to: Upstream,
+  options: ForwardOptions,
+): Promise<void> {
+  const { rewrite } = options;
+  const own = { ...options.answerHeaders, ...(await to.answered?.(answer)) };
+  if (response.destroyed) return;
   if (rewrite !== undefined && answer.statusCode === 200) {
     relayRewritten(answer, response, own, rewrite);
     return;

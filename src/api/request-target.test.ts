@@ -13,7 +13,7 @@ test.each([
   ['/v1.41?a=/v1.2/', undefined, '1.41', '/?a=/v1.2/', '/v1.41?a=/v1.2/'],
   ['/images/v1.2/json', undefined, undefined, '/images/v1.2/json', '/images/v1.2/json'],
 ])('%s', (url, environment, version, route, engineUrl) => {
-  expect(parseTarget(url)).toEqual({ environment, version, route, engineUrl });
+  expect(parseTarget(url)).toEqual({ url, environment, version, route, engineUrl });
 });
 
 test('own are the cluster routes, whatever follows', () => {

@@ -4,6 +4,8 @@
  */
 
 export interface RequestTarget {
+  /** Path and query as they came. */
+  url: string;
   /** The environment named, or undefined for the default one. */
   environment: string | undefined;
   /** Such as `1.41`; undefined if the path names none. */
@@ -19,11 +21,17 @@ export function parseTarget(url: string): RequestTarget {
   const engineUrl = inEnvironment === null ? url : startingWithSlash(url.slice(inEnvironment[0].length));
   const versioned = /^\/v(\d+\.\d+)(?=[/?]|$)/.exec(engineUrl);
   return {
+    url,
     environment: inEnvironment?.[1],
     version: versioned?.[1],
     route: versioned === null ? engineUrl : startingWithSlash(engineUrl.slice(versioned[0].length)),
     engineUrl,
   };
+}
+
+/** What stood before the route: environment and version. */
+export function prefixOf({ environment, version }: RequestTarget): string {
+  return `${environment === undefined ? '' : `/env/${environment}`}${version === undefined ? '' : `/v${version}`}`;
 }
 
 /** The paths this API answers itself, by their first segment; the rest goes to the engine. */

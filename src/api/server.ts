@@ -12,10 +12,11 @@ import { ApiContext, type ApiDeps } from './context.ts';
 import { EngineFacts, MINIMUM_API } from './engine-facts.ts';
 import { EngineNetworks } from './engine-networks.ts';
 import { answerFor, badRequest, notFound, type ApiError } from './errors.ts';
-import { forwardUpgrade, plainAnswer } from './hijack.ts';
+import { dialEngine, forwardUpgrade, plainError } from './hijack.ts';
 import { Listeners, type Endpoint } from './listen.ts';
-import { hasBody, sendError } from './proxy.ts';
-import { isOwnRoute, type RequestTarget } from './request-target.ts';
+import { engineAway, hasBody, INDEX_HEADER, sendError } from './proxy.ts';
+import { isOwnRoute } from './request-target.ts';
+import { backupRoutes } from './routes/backup.ts';
 import { containerRoutes } from './routes/containers.ts';
 import { eventRoutes } from './routes/events.ts';
 import { logRoutes } from './routes/logs.ts';
@@ -23,7 +24,7 @@ import { networkRoutes } from './routes/networks.ts';
 import { nodeRoutes } from './routes/nodes.ts';
 import { payloadRoutes } from './routes/payloads.ts';
 import { rebalanceRoutes } from './routes/rebalance.ts';
-import { execUpgrade, isExec, remoteRoutes } from './routes/remote.ts';
+import { EXEC_ROUTE, execUpgrade, isExec, remoteRoutes } from './routes/remote.ts';
 import { rolloutRoutes } from './routes/rollouts.ts';
 import { serviceRoutes } from './routes/services.ts';
 import { stackRoutes } from './routes/stacks.ts';
@@ -41,10 +42,14 @@ const BODY_WITHIN_MS = 60_000;
 export interface Api {
   /** Serves one more endpoint; resolves with its real address. Rejects if it cannot be had. */
   listen(endpoint: Endpoint): Promise<Endpoint>;
+  /** Serves another manager, which relays what it is asked over this stream, while this one leads. */
+  serveTunnel(stream: Duplex): void;
   /** Ends in order: no new calls, two seconds for those under way. */
   close(): Promise<void>;
   /** For tests: requests that need no connection. */
   readonly app: FastifyInstance;
+  /** What is not the engine's to answer: every route as it is declared, such as `GET /nodes/:id`. */
+  readonly routes: readonly string[];
 }
 
 /** Builds the API; nothing listens yet. Asks the engine once what it speaks, and does not mind if it is away. */
@@ -56,7 +61,8 @@ export async function createApi(deps: ApiDeps): Promise<Api> {
     events: new ClusterEvents(deps.clock),
   });
   api.events.follow(deps.store());
-  const app = application(api);
+  const routes: string[] = [];
+  const app = application(api, routes);
   await Promise.all([app.ready(), api.facts.refresh()]);
   const listeners = new Listeners(
     {
@@ -72,7 +78,12 @@ export async function createApi(deps: ApiDeps): Promise<Api> {
   );
   return {
     app,
+    routes,
     listen: (endpoint) => listeners.listen(endpoint),
+    serveTunnel(stream) {
+      api.leader.acceptTunnel(stream);
+      listeners.serve(stream);
+    },
     async close() {
       api.events.end();
       await listeners.close();
@@ -82,7 +93,7 @@ export async function createApi(deps: ApiDeps): Promise<Api> {
   };
 }
 
-function application(api: ApiContext): FastifyInstance {
+function application(api: ApiContext, routes: string[]): FastifyInstance {
   const app = fastify({
     logger: false,
     bodyLimit: BODY_LIMIT_BYTES,
@@ -95,17 +106,24 @@ function application(api: ApiContext): FastifyInstance {
       sendError(reply.hijack().raw, status, message, api.facts.negotiation());
     },
   });
+  app.addHook('onRoute', ({ method, url }) => {
+    for (const each of [method].flat()) routes.push(`${each} ${url}`);
+  });
   app.removeAllContentTypeParsers();
   // Raw bytes for every route: what is JSON is said by the route that reads it, and may go on to the engine as it came.
   app.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
 
   app.addHook('onRequest', async (request, reply) => {
     void reply.headers(api.facts.negotiation());
-    const refused = refusal(api, api.target(request.raw));
+    const refused = refusal(api, request.raw);
     if (refused !== undefined) throw refused;
     api.events.follow(api.deps.store());
-    // Before its body is touched: it streams to the engine.
-    return request.is404 ? api.passOn(request, reply) : undefined;
+    // Before its body is touched: it streams to the engine, or to the leader.
+    if (request.is404) return api.passOn(request, reply);
+    if (api.leader.answers(request.method, request.routeOptions.url ?? '')) return api.passToLeader(request, reply);
+    const warning = api.leader.warning();
+    if (warning !== '') void reply.header('Warning', warning);
+    return undefined;
   });
   // A body that is read here is held whole until then, so it does not come for ever; what streams to the engine may.
   app.addHook('preParsing', async (request) => {
@@ -113,7 +131,8 @@ function application(api: ApiContext): FastifyInstance {
     const deadline = api.deps.clock.after(BODY_WITHIN_MS, () => request.raw.destroy());
     for (const event of ['end', 'close']) request.raw.once(event, () => deadline.cancel());
   });
-  app.addHook('onSend', async (_request, reply, payload) => {
+  app.addHook('onSend', async (request, reply, payload) => {
+    if (api.leader.isRelayed(request.raw)) void reply.header(INDEX_HEADER, api.deps.store()?.index ?? 0);
     // Docker's client reads an error only if there is no `; charset` behind.
     if (String(reply.getHeader('content-type')).startsWith('application/json'))
       void reply.header('content-type', 'application/json');
@@ -127,6 +146,7 @@ function application(api: ApiContext): FastifyInstance {
   });
 
   for (const routes of [
+    backupRoutes,
     containerRoutes,
     eventRoutes,
     logRoutes,
@@ -155,10 +175,11 @@ function firstValues(query: string): Record<string, string> {
 }
 
 /** Why a request is not to be looked at further, or undefined. */
-function refusal(api: ApiContext, target: RequestTarget): ApiError | undefined {
-  const { environment = DEFAULT_ENVIRONMENT, version } = target;
+function refusal(api: ApiContext, request: IncomingMessage): ApiError | undefined {
+  const { environment = DEFAULT_ENVIRONMENT, version } = api.target(request);
   if (environment !== DEFAULT_ENVIRONMENT) return notFound('environment', environment);
-  if (version === undefined) return undefined;
+  // The client of another manager has agreed on a version with that one.
+  if (version === undefined || api.leader.isRelayed(request)) return undefined;
   const newest = api.facts.apiVersion;
   if (compareVersions(version, newest) > 0) {
     return badRequest(`client version ${version} is too new. Maximum supported API version is ${newest}`);
@@ -173,21 +194,24 @@ function refusal(api: ApiContext, target: RequestTarget): ApiError | undefined {
 
 function upgrade(api: ApiContext, request: IncomingMessage, socket: Duplex, head: Buffer): void {
   const target = api.target(request);
-  const refused = refusal(api, target);
+  const refused = refusal(api, request);
   const answerHeaders = api.facts.negotiation();
   const { log } = api.deps;
   if (refused !== undefined) {
     socket.on('error', (error) => log.debug({ err: error }, 'a client broke off'));
-    const headers = { ...answerHeaders, 'Content-Type': 'application/json' };
-    socket.end(plainAnswer(refused.status, JSON.stringify({ message: refused.message }), headers));
+    socket.end(plainError(refused.status, refused.message, answerHeaders));
     return;
   }
   if (isExec(request.method, target.route)) {
-    void execUpgrade(api, request, socket, head);
+    if (api.leader.answers('POST', EXEC_ROUTE))
+      void api.leader.relayUpgrade(request, socket, head, { target, answerHeaders });
+    else void execUpgrade(api, request, socket, head);
     return;
   }
+  const { address } = api.deps.engine.client;
   forwardUpgrade(request, socket, head, {
-    address: api.deps.engine.client.address,
+    upstream: dialEngine(address),
+    away: (error) => engineAway(address, error),
     url: target.engineUrl,
     answerHeaders,
     log,

@@ -6,14 +6,15 @@ import { tlsJson } from './node.ts';
 
 /** Without the join tokens: what `/info` shows to everybody who may ask. */
 export function clusterJson(cluster: Cluster): object {
+  const { rootCa } = cluster;
   return {
     ID: cluster.clusterId,
     Version: { Index: cluster.meta.version },
     CreatedAt: cluster.meta.createdAt,
     UpdatedAt: cluster.meta.updatedAt,
     Spec: cluster.spec,
-    TLSInfo: tlsJson(tlsInfo(cluster.rootCa.certificate)),
-    RootRotationInProgress: false,
+    TLSInfo: tlsJson(tlsInfo(rootCa.certificate, rootCa.rotation?.certificate)),
+    RootRotationInProgress: rootCa.rotation !== undefined,
     DefaultAddrPool: cluster.defaultAddressPool,
     SubnetSize: cluster.subnetSize,
     DataPathPort: cluster.dataPathPort,

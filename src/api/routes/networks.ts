@@ -3,6 +3,7 @@
  * one of the engine's goes there, by its full id; Drover's own bridges are never seen nor touched (decision 8).
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { z } from 'zod';
 import { timestamp } from '../../model/clock.ts';
 import { newId } from '../../model/ids.ts';
 import type { Network } from '../../model/objects.ts';
@@ -37,6 +38,8 @@ interface ById {
 const PRUNE_TIMEOUT_MS = 60_000;
 const INSPECT_TIMEOUT_MS = 5_000;
 
+const prunedShape = z.object({ NetworksDeleted: z.array(z.string()).nullable() });
+
 export function networkRoutes(app: FastifyInstance, api: ApiContext): void {
   app.get<{ Querystring: { filters?: string } }>('/networks', (request) => list(api, request, request.query.filters));
   app.get<ById & { Querystring: { verbose?: string; scope?: string } }>('/networks/:id', async (request, reply) => {
@@ -54,6 +57,7 @@ export function networkRoutes(app: FastifyInstance, api: ApiContext): void {
   app.delete<ById>('/networks/:id', async (request, reply) => {
     const found = await find(api, request);
     if ('local' in found) return passTo(api, request, reply, found.local.Id);
+    if (api.leader.isElsewhere) return api.passToLeader(request, reply, { route: `/networks/${found.overlay.id}` });
     await api.store().update((tx) => removeNetwork(tx, found.overlay.id));
     return reply.code(204).send();
   });
@@ -192,7 +196,8 @@ async function create(api: ApiContext, request: FastifyRequest, reply: FastifyRe
   const store = api.store();
   if (body.Scope === 'local') throw notBuilt('overlay networks exist in the scope of the swarm only');
   const spec = overlaySpec(body);
-  await checkEngineHasNone(api, spec.Name);
+  if (!api.leader.isRelayed(request.raw)) await checkEngineHasNone(api, spec.Name);
+  if (api.leader.isElsewhere) return api.passToLeader(request, reply);
   const at = timestamp(api.deps.clock.now());
   const id = newId(api.deps.random);
   await store.update((tx) => {
@@ -218,10 +223,19 @@ async function checkEngineHasNone(api: ApiContext, name: string): Promise<void> 
 
 async function prune(api: ApiContext, request: FastifyRequest, filterText: string | undefined): Promise<object> {
   const filters = parseFilters(filterText, ['label', 'label!', 'until']);
-  const names = await pruneEngine(api, request, withFilter(filters, 'label!', NETWORK_LABEL));
-  const store = api.deps.store();
-  if (store !== undefined)
-    names.push(...(await pruneOverlays(store, api.environment(request), filters, api.deps.clock.now())));
+  // Each manager prunes its own engine, the leader the overlays of all.
+  if (api.leader.isElsewhere) api.leader.assertReachable(request.raw);
+  const names = api.leader.isRelayed(request.raw)
+    ? []
+    : await pruneEngine(api, request, withFilter(filters, 'label!', NETWORK_LABEL));
+  if (api.leader.isElsewhere) {
+    const { NetworksDeleted } = prunedShape.parse(await api.leader.ask(request.raw, api.target(request.raw).url));
+    names.push(...(NetworksDeleted ?? []));
+  } else {
+    const store = api.deps.store();
+    if (store !== undefined)
+      names.push(...(await pruneOverlays(store, api.environment(request), filters, api.deps.clock.now())));
+  }
   return { NetworksDeleted: names.length === 0 ? null : names };
 }
 

@@ -9,8 +9,9 @@ import type { Transaction } from '../../store/store.ts';
 import { isTrue, parseBody, struct, versionQuery } from '../body.ts';
 import type { ApiContext } from '../context.ts';
 import { nodeJson } from '../convert/node.ts';
-import { ApiError, badRequest, notBuilt } from '../errors.ts';
+import { ApiError, badRequest } from '../errors.ts';
 import { hasLabels, parseFilters, some, startsWith, type Filters } from '../filters.ts';
+import { assertDemotable } from '../manager-guards.ts';
 import { resolveNode } from '../references.ts';
 
 const FILTERS = ['name', 'id', 'label', 'role', 'membership', 'node.label'];
@@ -70,16 +71,11 @@ export function matches(node: Node, filters: Filters): boolean {
   );
 }
 
-/** @throws ApiError 404, 500 (stale version), 400 or 501 (changes of role) */
+/** @throws ApiError 404, 500 (stale version), 400 (a manager that is needed) */
 function updateNode(tx: Transaction, reference: string, version: number, spec: NodeSpec, at: string): void {
   const node = resolveNode(tx, reference);
   if (node.meta.version !== version) throw new ApiError(500, 'update out of sequence');
-  if (spec.Role !== node.spec.Role) {
-    const managers = [...tx.nodes.all()].filter((other) => other.spec.Role === 'manager').length;
-    if (spec.Role === 'worker' && managers === 1)
-      throw badRequest('attempting to demote the last manager of the swarm');
-    throw notBuilt('several managers in one cluster are not supported yet: the role of a node cannot be changed');
-  }
+  if (spec.Role === 'worker' && node.spec.Role === 'manager') assertDemotable(node, [...tx.nodes.all()]);
   tx.nodes.update({ ...node, spec, meta: { ...node.meta, version: tx.index, updatedAt: at } });
 }
 
@@ -89,7 +85,8 @@ function updateNode(tx: Transaction, reference: string, version: number, spec: N
  */
 function removeNode(tx: Transaction, reference: string, force: boolean, at: string): void {
   const node = resolveNode(tx, reference);
-  if (node.manager !== undefined || node.spec.Role === 'manager') {
+  // As in Swarm: what was demoted may go at once, also when it is dead and cannot give up its part by itself.
+  if (node.manager !== undefined && node.spec.Role === 'manager') {
     throw badRequest(
       `node ${node.id} is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal`,
     );

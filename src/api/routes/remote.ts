@@ -16,9 +16,11 @@ import type { ExecSpec, StreamRequest } from '../../model/streams.ts';
 import { isTrue, parseBody, struct } from '../body.ts';
 import type { ApiContext } from '../context.ts';
 import { answerFor, ApiError, badRequest, conflict, unavailable } from '../errors.ts';
-import { plainAnswer } from '../hijack.ts';
+import { plainError } from '../hijack.ts';
 import { resolveTask } from '../references.ts';
 
+/** As fastify knows it. */
+export const EXEC_ROUTE = '/drover/tasks/:id/exec';
 const EXEC = /^\/drover\/tasks\/([^/?]+)\/exec(?:\?|$)/;
 /** A command line, not a file. */
 const MAX_BODY_BYTES = 1024 * 1024;
@@ -61,7 +63,7 @@ export function remoteRoutes(app: FastifyInstance, api: ApiContext): void {
       },
     );
   }
-  app.post<{ Params: { id: string } }>('/drover/tasks/:id/exec', async (request) => {
+  app.post<{ Params: { id: string } }>(EXEC_ROUTE, async (request) => {
     runningTask(api, api.environment(request), request.params.id);
     throw badRequest('this route becomes a stream: send "Connection: Upgrade" and "Upgrade: tcp"');
   });
@@ -95,8 +97,7 @@ export async function execUpgrade(
   } catch (error) {
     const { status, message, unexpected } = answerFor(error);
     if (unexpected) log.error({ err: error, url: request.url }, 'an exec failed unexpectedly');
-    const headers = { ...api.facts.negotiation(), 'Content-Type': 'application/json' };
-    socket.end(plainAnswer(status, JSON.stringify({ message }), headers));
+    socket.end(plainError(status, message, api.facts.negotiation()));
   }
 }
 

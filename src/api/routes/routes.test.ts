@@ -142,6 +142,8 @@ describe('who may ask', () => {
     expect(
       (await api.call('POST', '/swarm/join', { RemoteAddrs: ['10.0.0.1'], JoinToken: token })).json.message,
     ).toMatch(/already part of a swarm/);
+    expect(await api.call('POST', '/swarm/init', { ...init, ForceNewCluster: true })).toMatchObject({ json: 'node1' });
+    expect(api.cluster.asked.splice(0)).toEqual(['force-new-cluster']);
     expect((await api.call('POST', '/swarm/leave')).json.message).toMatch(
       /^You are attempting to leave the swarm on a node that is participating as a manager/,
     );
@@ -153,7 +155,7 @@ describe('who may ask', () => {
     expect((await api.call('POST', '/swarm/join', { RemoteAddrs: ['10.0.0.1'], JoinToken: 'wrong' })).status).toBe(400);
     expect((await api.call('POST', '/swarm/join', { RemoteAddrs: ['10.0.0.1'], JoinToken: token })).status).toBe(200);
     expect(api.cluster.asked).toEqual([
-      { force: true },
+      'leave',
       expect.objectContaining({ advertiseAddr: { host: '10.0.0.1' } }),
       expect.objectContaining({ remoteAddrs: [{ host: '10.0.0.1', port: 2377 }], joinToken: token }),
     ]);
@@ -211,15 +213,11 @@ describe('nodes', () => {
 
   test.each([
     ['m', { Role: 'worker', Availability: 'active' }, 400, 'attempting to demote the last manager of the swarm'],
-    ['w1', { Role: 'manager', Availability: 'active' }, 501, /several managers/],
     ['w1', { Role: 'king', Availability: 'active' }, 400, 'invalid Role: "king"'],
     ['w1', { Role: 'worker', Availability: 'off' }, 400, 'invalid Availability: "off"'],
   ])('%s to %j is refused', async (id, spec, status, message) => {
     const answer = await api.call('POST', `/nodes/${id}/update?version=1`, spec);
-    expect([answer.status, answer.json.message]).toEqual([
-      status,
-      typeof message === 'string' ? message : expect.stringMatching(message),
-    ]);
+    expect([answer.status, answer.json.message]).toEqual([status, message]);
   });
 
   test('removal: not a manager, not one that is up, unless by force; its tasks are orphaned', async () => {

@@ -6,7 +6,8 @@ import { clusterOf } from '../context.ts';
 import { swarmInfoJson } from '../convert/cluster.ts';
 import { degradedOf } from '../convert/node.ts';
 import { MINIMUM_API } from '../engine-facts.ts';
-import { unavailable } from '../errors.ts';
+import { NO_LEADER, unavailable } from '../errors.ts';
+import { rotationWaitsFor } from '../root-ca.ts';
 import { compareVersions, EngineUnreachable } from '../../docker/client.ts';
 
 const ENGINE_TIMEOUT_MS = 5_000;
@@ -110,12 +111,18 @@ async function info(api: ApiContext, request: FastifyRequest): Promise<object> {
   const warnings = [
     ...(error === undefined ? [] : [`WARNING: the Docker Engine does not answer, ${away}: ${error.message}`]),
     ...degradedWarnings(api),
+    ...rotationWarnings(api),
   ];
   return {
     ...known,
     Swarm: swarmInfo(api),
     Warnings: warnings.length === 0 ? known.Warnings : [...engines, ...warnings],
   };
+}
+
+function rotationWarnings(api: ApiContext): string[] {
+  const words = api.deps.store()?.view(rotationWaitsFor);
+  return words === undefined ? [] : [`WARNING: ${words}`];
 }
 
 /** What this host cannot do in full and, on a manager, what the other nodes that are ready cannot. */
@@ -139,5 +146,6 @@ function swarmInfo(api: ApiContext): object {
   const state = api.deps.cluster.state();
   const store = api.deps.store();
   if (store === undefined) return swarmInfoJson(state, undefined, []);
-  return store.view((view) => swarmInfoJson(state, clusterOf(view), [...view.nodes.all()]));
+  const known = state.error === '' && api.leader.isMissing ? { ...state, error: NO_LEADER } : state;
+  return store.view((view) => swarmInfoJson(known, clusterOf(view), [...view.nodes.all()]));
 }

@@ -6,7 +6,7 @@ import { parseSubnet, subnetsOverlap } from '../../model/addresses.ts';
 import { DEFAULT_TASK_HISTORY_RETENTION_LIMIT } from '../../model/defaults.ts';
 import type { NodeSpec, SwarmSpec } from '../../model/specs.ts';
 import { InvalidToken, parseJoinToken } from '../../pki/token.ts';
-import type { HostPort, InitRequest, JoinRequest } from '../cluster-control.ts';
+import type { HostPort, InitRequest, JoinRequest, RestoreRequest } from '../cluster-control.ts';
 import { badRequest, notBuilt } from '../errors.ts';
 
 const SWARM_PORT = 2377;
@@ -16,6 +16,7 @@ const DEFAULT_POOL = '10.0.0.0/8';
 const DEFAULT_SUBNET_SIZE = 20;
 const SECOND_NS = 1e9;
 const HOUR_NS = 3600 * SECOND_NS;
+const DAY_NS = 24 * HOUR_NS;
 
 const text = z.string().default('');
 const labels = z.record(z.string(), z.string());
@@ -41,8 +42,10 @@ export const swarmSpecShape = struct({
   CAConfig: struct({
     NodeCertExpiry: count.optional(),
     ForceRotate: count.optional(),
+    SigningCACert: text,
+    SigningCAKey: text,
     ExternalCAs: z.array(z.unknown()).optional(),
-  }).default({}),
+  }).prefault({}),
   TaskDefaults: struct({ LogDriver: struct({ Name: text, Options: labels.optional() }).optional() }).default({}),
   EncryptionConfig: struct({ AutoLockManagers: z.boolean().optional() }).default({}),
 }).prefault({});
@@ -60,6 +63,8 @@ export const initShape = struct({
   Spec: swarmSpecShape,
 });
 
+export const unlockShape = struct({ UnlockKey: text });
+
 export const joinShape = struct({
   ListenAddr: text,
   AdvertiseAddr: text,
@@ -71,17 +76,20 @@ export const joinShape = struct({
 
 /** What the daemon is asked on `swarm init`. @throws ApiError 400 or 501 */
 export function initRequest(body: z.output<typeof initShape>): InitRequest {
-  if (body.ForceNewCluster)
-    throw notBuilt('--force-new-cluster is not supported yet: a single manager keeps its state by itself');
-  if (body.AutoLockManagers) throw notBuilt('autolock is not supported yet');
   return {
     ...addresses(body),
+    forceNewCluster: body.ForceNewCluster,
     dataPathPort: dataPathPort(body.DataPathPort),
     defaultAddressPool: addressPool(body.DefaultAddrPool),
     subnetSize: subnetSize(body.SubnetSize, body.DefaultAddrPool.length > 0),
     availability: body.Availability,
-    spec: swarmSpec(body.Spec),
+    spec: swarmSpec(withAutolock(body)),
   };
+}
+
+/** `--autolock` comes beside the spec, in it, or both. */
+function withAutolock({ Spec, AutoLockManagers }: z.output<typeof initShape>): z.output<typeof swarmSpecShape> {
+  return AutoLockManagers ? { ...Spec, EncryptionConfig: { AutoLockManagers } } : Spec;
 }
 
 /** What the daemon is asked on `swarm join`. @throws ApiError 400 */
@@ -103,14 +111,24 @@ export function joinRequest(body: z.output<typeof joinShape>): JoinRequest {
   };
 }
 
+/** How the manager is reached that a backup is restored on. @throws ApiError 400 */
+export function restoreRequest(query: {
+  listenAddr?: string;
+  advertiseAddr?: string;
+  dataPathAddr?: string;
+}): RestoreRequest {
+  const { listenAddr = '', advertiseAddr = '', dataPathAddr = '' } = query;
+  return addresses({ ListenAddr: listenAddr, AdvertiseAddr: advertiseAddr, DataPathAddr: dataPathAddr });
+}
+
 /** A whole cluster spec, Docker's defaults where nothing was said, or what `old` had. @throws ApiError 400 or 501 */
 export function swarmSpec(body: z.output<typeof swarmSpecShape>, old?: SwarmSpec): SwarmSpec {
   if (!['', 'default'].includes(body.Name)) throw badRequest('swarm spec must be named "default"');
-  if (body.EncryptionConfig.AutoLockManagers === true) throw notBuilt('autolock is not supported yet');
   if ((body.CAConfig.ExternalCAs ?? []).length > 0)
     throw notBuilt('external certificate authorities are not supported yet');
-  const rotation = body.CAConfig.ForceRotate ?? 0;
-  if (rotation !== (old?.CAConfig.ForceRotate ?? 0)) throw notBuilt('rotation of the root CA is not supported yet');
+  const { SigningCACert: certificate, SigningCAKey: key, ...caConfig } = body.CAConfig;
+  if (old === undefined && certificate + key !== '')
+    throw notBuilt('a root CA of your own cannot be given when the swarm is made: use "docker swarm ca --rotate" then');
   const expiry = body.CAConfig.NodeCertExpiry ?? 0;
   if (expiry !== 0 && expiry < HOUR_NS) throw badRequest('minimum certificate expiry time is: 1h0m0s');
   return {
@@ -127,9 +145,23 @@ export function swarmSpec(body: z.output<typeof swarmSpecShape>, old?: SwarmSpec
       HeartbeatTick: body.Raft.HeartbeatTick || 1,
     },
     Dispatcher: { HeartbeatPeriod: body.Dispatcher.HeartbeatPeriod || 5 * SECOND_NS },
-    CAConfig: { ...body.CAConfig, NodeCertExpiry: expiry || 90 * 24 * HOUR_NS },
-    EncryptionConfig: { AutoLockManagers: false },
+    CAConfig: { ...old?.CAConfig, ...caConfig, NodeCertExpiry: expiry || old?.CAConfig.NodeCertExpiry || 90 * DAY_NS },
+    EncryptionConfig: { AutoLockManagers: body.EncryptionConfig.AutoLockManagers ?? false },
   };
+}
+
+/** What a cluster's update wants of the root CA. */
+export interface RootRequest {
+  /** Another number than before: a new root, even if none is given. Undefined: as before. */
+  forceRotate: number | undefined;
+  /** PEM, '' for none: the root of the user's own, and its key. Not checked yet. */
+  certificate: string;
+  key: string;
+}
+
+/** The part of a cluster's update that its spec does not keep. */
+export function rootRequest({ CAConfig }: z.output<typeof swarmSpecShape>): RootRequest {
+  return { forceRotate: CAConfig.ForceRotate, certificate: CAConfig.SigningCACert, key: CAConfig.SigningCAKey };
 }
 
 function addresses(body: { ListenAddr: string; AdvertiseAddr: string; DataPathAddr: string }) {

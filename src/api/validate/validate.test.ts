@@ -234,10 +234,17 @@ describe('swarm init and join', () => {
   });
 
   test.each([
-    { ForceNewCluster: true },
-    { AutoLockManagers: true },
-    { Spec: { EncryptionConfig: { AutoLockManagers: true } } },
-  ])('init cannot do %j yet', (body) => expect(() => init(body)).toThrow(expect.objectContaining({ status: 501 })));
+    [{}, false],
+    [{ ForceNewCluster: true }, true],
+  ])('init %j: goes on alone is %s', (body, forceNewCluster) => expect(init(body)).toMatchObject({ forceNewCluster }));
+
+  test.each([
+    [{}, false],
+    [{ AutoLockManagers: true }, true],
+    [{ Spec: { EncryptionConfig: { AutoLockManagers: true } } }, true],
+  ])('init with %j: managers lock themselves: %j', (body, expected) => {
+    expect(init(body).spec.EncryptionConfig).toEqual({ AutoLockManagers: expected });
+  });
 
   test.each([
     [{ RemoteAddrs: [] }, /^at least 1 RemoteAddr is required to join$/],
