@@ -1,5 +1,6 @@
 /** The `drover` command: what the `docker` command has no words for. Exit codes are docker's. */
 import { readFileSync } from 'node:fs';
+import { clusterCommands } from './cluster.ts';
 import { execute } from './command.ts';
 import type { Command, Group, Output } from './command.ts';
 import { execCommand } from './exec.ts';
@@ -30,6 +31,7 @@ const drover: Group = {
   name: 'drover',
   summary: SUMMARY,
   commands: [
+    clusterCommands,
     configCommands,
     execCommand(),
     labCommands,

@@ -58,3 +58,45 @@ export function onlyAddress(interfaces: Interfaces): string {
     `could not choose an IP address to advertise since this system has multiple addresses (${list})`,
   );
 }
+
+/** What a user asks for; what is left out is chosen. */
+export interface WantedAddresses {
+  listenAddr: { host: string; port?: number } | undefined;
+  advertiseAddr: { host: string; port?: number } | undefined;
+  /** IP or interface. */
+  dataPathAddr: string | undefined;
+}
+
+export interface ChosenAddresses {
+  /** host:port */
+  listenAddress: string;
+  advertiseAddress: string;
+  advertisePort: number;
+  dataPathAddress: string;
+}
+
+/**
+ * What to listen on and what to tell others: the request's, else the flags', else the only address there is. Throws
+ * AddressError.
+ */
+export function chooseAddresses(
+  wanted: WantedAddresses,
+  flags: { listenAddr: string; advertiseAddr: string; dataPathAddr: string },
+  interfaces: Interfaces,
+): ChosenAddresses {
+  const listen = wanted.listenAddr ?? parseEndpoint(flags.listenAddr, interfaces);
+  const listenPort = listen.port ?? DEFAULT_PORT;
+  const listenHost = resolveHost(listen.host, interfaces);
+  const advertise =
+    wanted.advertiseAddr ??
+    (flags.advertiseAddr === '' ? undefined : parseEndpoint(flags.advertiseAddr, interfaces, listenPort));
+  const otherwise = () => (listenHost === '0.0.0.0' ? onlyAddress(interfaces) : listenHost);
+  const advertiseAddress = advertise === undefined ? otherwise() : resolveHost(advertise.host, interfaces);
+  const dataPath = wanted.dataPathAddr ?? flags.dataPathAddr;
+  return {
+    listenAddress: `${listenHost}:${listenPort}`,
+    advertiseAddress,
+    advertisePort: advertise?.port ?? listenPort,
+    dataPathAddress: dataPath === '' ? advertiseAddress : resolveHost(dataPath, interfaces),
+  };
+}

@@ -6,6 +6,7 @@
 import { mkdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { createApi, type Api, type Endpoint } from '../api/server.ts';
 import { rebalancePlan } from '../control/rebalance/plan.ts';
 import { DockerClient, parseEngineAddress } from '../docker/client.ts';
@@ -39,12 +40,17 @@ export class Daemon {
       this.#stops.push(() => lock.release());
       const client = new DockerClient(parseEngineAddress(options.engine));
       this.#stops.push(() => client.close());
-      const cluster = new ClusterMember({ options, client, clock, random, log });
+      // Made before there is an API to serve: nobody leads here until then.
+      const served = Promise.withResolvers<Api>();
+      const serveApi = (stream: Duplex) => void served.promise.then((api) => api.serveTunnel(stream));
+      const cluster = new ClusterMember({ options, client, serveApi, clock, random, log });
       this.#stops.push(() => cluster.stop());
       await cluster.start();
       const api = await createApi({
         store: () => cluster.store(),
         streams: () => cluster.streams(),
+        leadership: () => cluster.leadership(),
+        tunnel: (signal) => cluster.tunnel(signal),
         cluster,
         attachments: () => cluster.attachments(),
         engine: { client },
@@ -55,6 +61,7 @@ export class Daemon {
         version,
       });
       this.#stops.push(() => api.close());
+      served.resolve(api);
       for (const host of options.hosts) await this.#serve(api, host);
     } catch (error) {
       await this.stop();

@@ -11,7 +11,7 @@ import { createCertificateRequest, createRootCa, issueNodeCertificate } from '..
 import { identityOf } from '../pki/identity.ts';
 import { createJoinToken } from '../pki/token.ts';
 import { FakeClock } from '../sim/fake-clock.ts';
-import { Manager, openState } from './manager.ts';
+import { keyFileOf, Manager, openState } from './manager.ts';
 import type { Membership } from './membership.ts';
 import { createCluster } from './new-cluster.ts';
 
@@ -65,7 +65,15 @@ async function newCluster(clock: FakeClock) {
 test('a manager whose loops cannot start leaves nothing open: it can be opened again at once', async () => {
   const clock = new FakeClock(Date.now());
   const { membership, identity } = await newCluster(clock);
-  const around = { dataDir, clock, random: Math.random, log: silentLog };
+  const around = {
+    dataDir,
+    keyFile: keyFileOf(dataDir),
+    clock,
+    random: Math.random,
+    log: silentLog,
+    serveApi: () => {},
+    remember: () => {},
+  };
   const noControl: Log = {
     ...silentLog,
     child(fields) {

@@ -15,10 +15,14 @@ const Membership = z.object({
   listenAddress: z.string(),
   /** How other nodes reach this one: plain IPv4. */
   advertiseAddress: z.string(),
+  /** host:port by which others reach the manager on this node, if its port is not that of `listenAddress`. */
+  managerAddress: z.string().optional(),
   /** Where VXLAN packets of this node come from and go to: plain IPv4. */
   dataPathAddress: z.string(),
   /** host:port of the managers this node has last heard of. */
   managers: z.array(z.string()).min(1),
+  /** What keeps the cluster's state on a manager; absent: a database of its own. */
+  keeper: z.literal('etcd').optional(),
   /** Set when leaving begins: from then on the host is cleared and nothing else. */
   leaving: z.literal(true).optional(),
 });

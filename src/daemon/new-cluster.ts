@@ -18,6 +18,8 @@ export interface NewCluster {
   spec: SwarmSpec;
   rootCa: Cluster['rootCa'];
   joinTokens: Cluster['joinTokens'];
+  /** If its managers lock themselves. */
+  unlockKey?: string;
   availability: NodeSpec['Availability'];
   /** host:port other nodes reach this manager by. */
   managerAddress: string;
@@ -38,6 +40,7 @@ export function createCluster(tx: Transaction, request: NewCluster): void {
     spec: request.spec,
     rootCa: request.rootCa,
     joinTokens: request.joinTokens,
+    ...(request.unlockKey === undefined ? {} : { unlockKey: request.unlockKey }),
     defaultAddressPool: request.defaultAddressPool,
     subnetSize: request.subnetSize,
     dataPathPort: request.dataPathPort,

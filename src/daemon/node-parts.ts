@@ -23,7 +23,7 @@ import { spawnRunner, type CommandRunner } from '../network/command.ts';
 import { hostNameServers } from '../network/host-name-servers.ts';
 import { hostRoutes } from '../network/host-routes.ts';
 import { NodeNetwork } from '../network/node-network.ts';
-import { tlsInfo } from '../pki/authority.ts';
+import { nodeTlsInfo } from '../pki/authority.ts';
 import { saveIdentity } from '../pki/files.ts';
 import type { Identity } from '../pki/identity.ts';
 import { Renewal } from '../pki/renewal.ts';
@@ -40,8 +40,8 @@ export interface NodePartsDeps {
   log: Log;
   /** Called with host:port of the managers whenever a manager names them. */
   remember(managers: { nodeId: string; address: string }[]): void;
-  /** Gives this node its next certificate (PEM) for a request. Undefined on a worker: it asks the managers. */
-  certify: ((csr: string) => Promise<string>) | undefined;
+  /** Gives this node its next certificate (PEM) for a request. Undefined but on the leader: the managers are to be asked. */
+  certify(csr: string): Promise<string> | undefined;
   /** Called once the next certificate is on the disk and in use here. */
   renewed(identity: Identity): void;
 }
@@ -102,6 +102,7 @@ export class NodeParts {
   readonly #agent: Agent;
   readonly #session: AgentSession;
   readonly #renewal: Renewal;
+  #identity: Identity;
   #description: NodeDescription | undefined;
   #describeTimer: Timer | undefined;
   #sessionWaiters: (() => void)[] = [];
@@ -111,6 +112,7 @@ export class NodeParts {
     const { membership, identity, dataDir, client, clock, random, log } = deps;
     const { nodeId, dataPathAddress } = membership;
     this.#deps = deps;
+    this.#identity = identity;
     this.#run = spawnRunner();
     this.#engine = new DockerEngine({ client, clock, log });
     this.#memory = AgentMemory.open(memoryFile(dataDir), log);
@@ -160,6 +162,7 @@ export class NodeParts {
         // The session starts only once there is a description.
         description: () => this.#description!,
         managers: (managers) => deps.remember(managers),
+        authority: ({ spreadMs, ...told }) => this.#renewal.follow(told, spreadMs),
         stream: (request, channel) => streams.serve(request, channel),
       },
       advertiseAddress: membership.advertiseAddress,
@@ -173,12 +176,12 @@ export class NodeParts {
       random,
       log: log.child({ room: 'pki' }),
       certify: (csr, present) =>
-        deps.certify?.(csr) ??
-        renewCertificate({ addresses: this.#session.addresses(), identity: present, csr, clock }),
+        deps.certify(csr) ?? renewCertificate({ addresses: this.#session.addresses(), identity: present, csr, clock }),
       save: (parts) => saveIdentity(dataDir, parts),
       renewed: (next) => {
         this.#session.useIdentity(next);
         deps.renewed(next);
+        this.#identify(next);
       },
     });
   }
@@ -238,6 +241,14 @@ export class NodeParts {
     this.#memory.close();
   }
 
+  /** Says at once what this node proves itself by now: a rotation of the root waits for it. */
+  #identify(identity: Identity): void {
+    this.#identity = identity;
+    if (this.#description === undefined) return;
+    this.#description = { ...this.#description, tls: nodeTlsInfo(identity) };
+    this.#session.describe();
+  }
+
   /** Looks at this host and, the first time, opens the session; comes again by itself. */
   async #describe(): Promise<void> {
     let againMs = DESCRIBE_MS;
@@ -258,11 +269,11 @@ export class NodeParts {
   }
 
   async #look(): Promise<NodeDescription> {
-    const { membership, identity } = this.#deps;
+    const { membership } = this.#deps;
     const [host, routes] = await Promise.all([this.#agent.describe(), hostRoutes(this.#run)]);
     return {
       ...host,
-      tls: tlsInfo(identity.rootCertificate),
+      tls: nodeTlsInfo(this.#identity),
       routes,
       dataPathAddress: membership.dataPathAddress,
       degraded: this.degraded(),
@@ -270,10 +281,10 @@ export class NodeParts {
   }
 }
 
-/** A manager's own agent dials its own port, wherever it listens; the others dial what they were told. */
+/** A manager's own agent dials its own port first, wherever it listens; the others dial what they were told. */
 function managerAddresses(membership: Membership): string[] {
   if (membership.role === 'worker') return membership.managers;
   const port = membership.listenAddress.slice(membership.listenAddress.lastIndexOf(':') + 1);
   const host = membership.listenAddress.slice(0, membership.listenAddress.lastIndexOf(':'));
-  return [`${host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`];
+  return [...new Set([`${host === '0.0.0.0' ? '127.0.0.1' : host}:${port}`, ...membership.managers])];
 }
