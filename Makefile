@@ -30,11 +30,12 @@ unit:
 e2e:
 	vitest run --project e2e
 
-## What needs longer than `make test` may take.
+## What needs longer than `make test` may take; at last the simulator, seed after seed, until it is stopped.
 soak: prepare
 	node tests/robust/fuzz.ts
 	DROVER_SOAK=1 vitest run --project unit tests/robust
 	DROVER_SOAK=1 vitest run --project e2e
+	node tests/sim/soak.ts
 
 bench: prepare
 	@for bench in bench/*.bench.ts; do [ -e "$$bench" ] || continue; node "$$bench"; done

@@ -24,7 +24,7 @@ const MAY_IMPORT: Record<string, readonly string[]> = {
   journal: ['model'],
   docker: [],
   model: [],
-  sim: ['model'],
+  sim: ['control', 'dispatch', 'agent', 'engine', 'store', 'journal', 'model'],
 };
 
 const isTest = (file: string) => /\.(test|contract|fixture)\.ts$/.test(file);
