@@ -16,7 +16,7 @@ match on them.
 
 /** Rows of docker-api.md 1.2–1.5 that no row here speaks for, and why. */
 const UNCOVERED: readonly (readonly [what: string, why: string])[] = [
-  ['1.2 locked, unlock with a wrong key', 'no autolock yet'],
+  ['1.2 locked, unlock with a wrong key', 'a row restarts no daemon; `tests/e2e/autolock.test.ts` does'],
   ['1.2 no quorum', 'no second manager yet'],
   [
     '1.2 join > 20 s',

@@ -112,14 +112,26 @@ export class Lab {
    */
   static async up(
     name: string,
-    options: { hosts?: number; bare?: boolean; enginesOnly?: boolean; images?: boolean; drover?: string } = {},
+    options: {
+      hosts?: number;
+      managers?: number;
+      bare?: boolean;
+      enginesOnly?: boolean;
+      images?: boolean;
+      drover?: string;
+      /** When nothing of it is there. */
+      prepare?: () => Promise<unknown>;
+    } = {},
   ): Promise<Lab> {
     const lab = new Lab(name, options.drover ?? CLONE);
     await lab.drover('down');
+    await options.prepare?.();
     await lab.drover(
       'up',
       '--hosts',
       String(options.hosts ?? 3),
+      '--managers',
+      String(options.managers ?? 1),
       ...(options.bare ? ['--bare'] : []),
       ...(options.enginesOnly ? ['--engines-only'] : []),
     );

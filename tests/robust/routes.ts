@@ -207,6 +207,8 @@ export const ROUTES: [method: string, path: string, ...bodies: unknown[]][] = [
   ['POST', '/drover/services/:service/abort'],
   ['POST', '/drover/services/:service/confirm'],
   ['GET', '/services/:service/logs'],
+  ['GET', '/drover/cluster/backup'],
+  ['POST', '/drover/cluster/restore'],
   ['GET', '/drover/rebalance'],
   ['POST', '/drover/rebalance'],
   ['POST', '/drover/rebalance?dryRun=true'],

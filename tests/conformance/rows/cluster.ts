@@ -209,6 +209,24 @@ export const cluster: Row[] = [
     body: { UnlockKey: '' },
   },
   {
+    covers: '1.5 swarm update --autolock',
+    call: docker('swarm', 'update', '--autolock=true'),
+    status: 0,
+    text: /^Swarm updated\.\n[\s\S]*^ {4}SWMKEY-1-[\w+/]{43}$/m,
+  },
+  {
+    covers: '1.5 unlock-key',
+    call: docker('swarm', 'unlock-key', '--rotate', '-q'),
+    status: 0,
+    text: /^SWMKEY-1-[\w+/]{43}\n$/,
+  },
+  {
+    covers: '1.5 swarm update --autolock',
+    call: docker('swarm', 'update', '--autolock=false'),
+    status: 0,
+    text: /^Swarm updated\.\s*$/,
+  },
+  {
     covers: '1.2 unlock, not locked',
     call: post('/swarm/unlock', { UnlockKey: 'SWMKEY-1-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA' }),
     status: 409,
