@@ -57,9 +57,14 @@ export function managerRowsLoop(deps: ManagerRowsDeps): Loop {
     },
 
     async reconcile(keys) {
-      for (const node of demoted(store, keys)) {
-        if (node.id === leaderId) deps.stepAside();
-        else await deps.remove({ nodeId: node.id, address: hostOf(node.manager.address) });
+      const gone = new Set<string>();
+      for (const { id, manager } of demoted(store, keys)) {
+        if (id === leaderId) {
+          deps.stepAside();
+          continue;
+        }
+        await deps.remove({ nodeId: id, address: hostOf(manager.address) });
+        gone.add(id);
       }
       await store.update((tx) => {
         const updatedAt = timestamp(clock.now());
@@ -70,7 +75,7 @@ export function managerRowsLoop(deps: ManagerRowsDeps): Loop {
           const meta = { ...node.meta, updatedAt };
           const status = statusOf(node, leaderId, answers(id));
           if (status !== undefined && !same(status, manager)) tx.nodes.update({ ...node, manager: status, meta });
-          else if (node.spec.Role === 'worker' && id !== leaderId) tx.nodes.update({ ...worker, meta });
+          else if (node.spec.Role === 'worker' && gone.has(id)) tx.nodes.update({ ...worker, meta });
         }
       });
     },
