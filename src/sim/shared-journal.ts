@@ -37,6 +37,7 @@ export interface ClusterDeps {
   log?: Log;
   ttlMs?: number;
   maxOps?: number;
+  maxBytes?: number;
 }
 
 const FAULTLESS: Faults = { leastMs: 0.2, mostMs: 2, requestLost: 0, answerLost: 0 };
@@ -64,10 +65,15 @@ export class Cluster {
 
   /** The way of one process to the keeper; a process that starts anew has a new one. */
   client(edge: Edge): ClusterClient {
-    const { ttlMs, maxOps, random, log = silentLog } = this.#deps;
+    const { ttlMs, maxOps, maxBytes, random, log = silentLog } = this.#deps;
     const client = new ClusterClient(this, edge, (api) => {
       const options = { api, clusterId: CLUSTER, clock: edge.clock, random, log };
-      return new EtcdJournal({ ...options, ...(ttlMs && { ttlMs }), ...(maxOps && { maxOps }) });
+      return new EtcdJournal({
+        ...options,
+        ...(ttlMs && { ttlMs }),
+        ...(maxOps && { maxOps }),
+        ...(maxBytes && { maxBytes }),
+      });
     });
     this.#clients.add(client);
     return client;
@@ -148,6 +154,7 @@ export class ClusterClient implements EtcdApi {
   #cut = false;
   #deaf = false;
   #closed = false;
+  #dead = false;
 
   constructor(cluster: Cluster, edge: Edge, journalOf: (api: EtcdApi) => SharedJournal) {
     this.#cluster = cluster;
@@ -168,12 +175,13 @@ export class ClusterClient implements EtcdApi {
   }
 
   mend(): void {
-    this.#cut = false;
+    this.#cut = this.#dead;
     this.#deaf = false;
   }
 
   /** The process is gone: it hears nothing any more. What it has sent may still arrive. */
   crash(): void {
+    this.#dead = true;
     this.#cut = true;
     for (const watch of this.#watches) watch.unwatch();
     this.#watches.clear();
@@ -223,7 +231,7 @@ export class ClusterClient implements EtcdApi {
       await this.#ask(() => {
         const { etcd } = this.#cluster;
         const past = etcd.since(fromRevision).filter(({ key }) => holds(range, key));
-        if (watch.over || watch.broken) return;
+        if (watch.over || watch.broken || this.#deaf) return;
         const send = this.#pipe(watch);
         if (past.length > 0) send(past);
         watch.unwatch = etcd.watch((events) => {

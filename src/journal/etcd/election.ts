@@ -3,7 +3,7 @@
  * time that was agreed with it. Then it makes whole what the leader before has left, and only then it leads.
  */
 import type { Clock, Log, Random } from '../../model/clock.ts';
-import type { Leader, Leadership } from '../shared.ts';
+import { NotLeading, type Leader, type Leadership } from '../shared.ts';
 import { EtcdError, type Condition, type EtcdApi } from './api.ts';
 import type { Limits } from './batch.ts';
 import { FencedJournal, roundText } from './fenced-journal.ts';
@@ -119,5 +119,7 @@ async function lead({ watch, closed }: ElectionDeps, { journal, term, revision }
   });
   // What that makes whole counts as written before the election: followers were told of it then.
   await journal.begin();
+  if (!term.isLive())
+    throw new NotLeading('elected, but the time ran out before what was written before could be read');
   return { journal, revision, over: term.over, resign: () => journal.resign() };
 }

@@ -32,8 +32,9 @@ export function partsOf(changes: readonly Change[], mostBytes: number): string[]
 
 /** The changes that the parts, in their order, make; undefined while the last one is missing. */
 export function changesOf(parts: readonly string[]): Change[] | undefined {
+  const last = parts.at(-1);
+  if (last === undefined || !(JSON.parse(last) as Part).last) return undefined;
   const read = parts.map((part) => JSON.parse(part) as Part);
-  if (read.at(-1)?.last !== true) return undefined;
   return read.flatMap(({ changes }) => changes.map(([key, value]) => ({ key, value })));
 }
 
@@ -69,18 +70,22 @@ export class Reader {
   /** The changes that the events of one revision mean; they may be none. */
   changes(events: readonly RowEvent[]): Change[] {
     const changes: Change[] = [];
+    let added = false;
     for (const { key, value } of events) {
       const row = this.#keys.keyOfRow(key);
       if (row !== undefined) changes.push({ key: row, value });
       else if (!this.#keys.isRedo(key)) continue;
       else if (value === null) this.#parts.delete(key);
-      else this.#parts.set(key, value);
+      else {
+        this.#parts.set(key, value);
+        added = true;
+      }
     }
     if (this.#told) {
       this.#told = this.#parts.size > 0;
       return [];
     }
-    const large = changesOf([...this.#parts.values()]);
+    const large = added ? changesOf([...this.#parts.values()]) : undefined;
     if (large === undefined) return changes;
     this.#told = true;
     return large;
