@@ -2,7 +2,8 @@
  * How the control plane grows: 1,000, 10,000 and 50,000 simulated nodes with 10 and 20 tasks each, through the life of a cluster
  * (bench/scale/phases.ts), each size in a process of its own. Prints the table and writes it into docs/scale.md.
  *
- *   node bench/scale.bench.ts [--sizes 1000x10,50000x20]    --sizes: only these; the rows of other sizes stay as they are
+ *   node bench/scale.bench.ts [--sizes 1000x10,50000x20] [--phases 'nodes join,create,new leader']
+ *     --sizes: only these; the rows of other sizes stay as they are. --phases: only these of them.
  *
  * All sizes take about an hour and, for the largest, 10 GB.
  */
@@ -32,11 +33,12 @@ const HEAD = [
   'peak heap, GB',
 ];
 
-const { values } = parseArgs({ options: { sizes: { type: 'string', default: ALL } } });
+const { values } = parseArgs({ options: { sizes: { type: 'string', default: ALL }, phases: { type: 'string' } } });
 
 async function measure(nodes: string, tasksPerNode: string): Promise<Figures[]> {
   const script = join(import.meta.dirname, 'scale/run.ts');
   const args = [...NODE_OPTIONS, script, '--nodes', nodes, '--tasks-per-node', tasksPerNode];
+  if (values.phases !== undefined) args.push('--phases', values.phases);
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
   const figures: Figures[] = [];

@@ -20,6 +20,7 @@ const START_MS = 300;
 class StubNode {
   readonly session: AgentSession;
   readonly #address: string;
+  readonly #onTheirWay = new Set<string>();
   readonly welcomed = Promise.withResolvers<void>();
 
   private constructor(identity: Awaited<ReturnType<typeof requestCertificate>>, address_: string) {
@@ -51,14 +52,18 @@ class StubNode {
     return node;
   }
 
+  /** Runs what does not run yet; a session that was lost on the way is told all of it anew, and so it goes on. */
   #take(changes: readonly AssignmentChange[]): void {
     const fresh = changes.flatMap(({ kind, key, value }) =>
-      kind === 'task' && value !== null && value.status.state < TaskState.PREPARING ? [key] : [],
+      kind === 'task' && value !== null && value.status.state < TaskState.RUNNING && !this.#onTheirWay.has(key)
+        ? [key]
+        : [],
     );
     if (fresh.length > 0) void this.#run(fresh);
   }
 
   async #run(taskIds: readonly string[]): Promise<void> {
+    for (const id of taskIds) this.#onTheirWay.add(id);
     try {
       await this.#report(taskIds, TaskState.PREPARING, 'preparing');
       await pause(PREPARE_MS * (1 + Math.random()));
@@ -66,10 +71,10 @@ class StubNode {
       await pause(START_MS * (1 + Math.random()));
       await this.#report(taskIds, TaskState.RUNNING, 'started');
     } catch (error) {
-      // The next session brings the tasks again.
       if (!(error instanceof SessionLost)) throw error;
       console.error(`an agent lost its session: ${error.message}`);
     }
+    for (const id of taskIds) this.#onTheirWay.delete(id);
   }
 
   #report(taskIds: readonly string[], state: TaskStatusReport['status']['state'], message: string): Promise<void> {

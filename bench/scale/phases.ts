@@ -135,6 +135,8 @@ class Measurement {
     const { phases } = this.#size;
     if (phases !== undefined && !phases.some((name) => phase.includes(name) || phase.startsWith('rows'))) return;
     const { clock, fleet } = this.#cluster;
+    // What the phase before has left is not this one's.
+    globalThis.gc?.();
     const { changes } = this.#cluster;
     const { cpuMs, frames, facts } = fleet;
     const beganMs = clock.monotonic();
