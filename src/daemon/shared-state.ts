@@ -84,6 +84,8 @@ export class SharedState {
     this.#client = client;
     const deps = { api: client, clusterId, clock, random, log: log.child({ room: 'journal' }) };
     const journal = new EtcdJournal({ ...deps, maxOps: MAX_TXN_OPS, maxBytes: MAX_BYTES });
+    // That of an earlier journal: this manager was removed, and has joined anew.
+    this.#upkeep?.stop();
     this.#upkeep = new Upkeep({
       connect: connectWith({ identity, clock }),
       endpoint: this.member.endpoint,
