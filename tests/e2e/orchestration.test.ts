@@ -193,7 +193,8 @@ describe('orchestration', () => {
       const published = ['--publish', 'mode=host,published=8123,target=8080'];
       await create('first', '--mode', 'global', ...published, lab.image('web:1'));
       await lab.converged('first', 2);
-      expect((await get(`http://${await lab.address('h2')}:8123/`)).status).toBe(200);
+      const address = await lab.address('h2');
+      await eventually('it answers', async () => (await get(`http://${address}:8123/`)).status === 200);
       await create('second', ...published, lab.image('web:1'));
       await waits('second', 'no suitable node (host-mode port already in use on 2 nodes)');
       const ports = await lab.docker(
