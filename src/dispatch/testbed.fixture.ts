@@ -1,8 +1,10 @@
 /** For the tests of this room: a manager on loopback with real TLS, agents that remember what they were told. */
 import { randomBytes } from 'node:crypto';
 import { connect as connectHttp2, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
-import type { AssignmentChange } from '../model/assignments.ts';
-import { silentLog, type Clock } from '../model/clock.ts';
+import { systemClock } from '../daemon/system.ts';
+import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
+import { MemoryJournal } from '../journal/memory.ts';
+import { silentLog } from '../model/clock.ts';
 import { newId } from '../model/ids.ts';
 import {
   CLUSTER_ROW,
@@ -19,7 +21,7 @@ import { TaskState } from '../model/states.ts';
 import { createCertificateRequest, createRootCa, issueNodeCertificate, type RootCa } from '../pki/authority.ts';
 import { identityOf, type Identity, type NodeRole } from '../pki/identity.ts';
 import { createJoinToken } from '../pki/token.ts';
-import type { Store, Transaction } from '../store/store.ts';
+import { Store, type Transaction } from '../store/store.ts';
 import type { Agent } from './agent-link.ts';
 import { AgentSession, type AgentSessionOptions } from './agent-session.ts';
 import { encodeFrame } from './frames.ts';
@@ -27,14 +29,7 @@ import { readJson } from './http.ts';
 import type { Periods } from './liveness.ts';
 import { DispatchServer, type DispatchOptions } from './server.ts';
 
-export const realClock: Clock = {
-  now: () => Date.now(),
-  monotonic: () => performance.now(),
-  after(delayMs, fn) {
-    const timer = setTimeout(fn, delayMs);
-    return { cancel: () => clearTimeout(timer) };
-  },
-};
+export const realClock = systemClock;
 
 /** A tenth of the real ones. */
 export const QUICK: Partial<Periods> = { heartbeatMs: 50, silenceMs: 250, returnMs: 1_000, checkMs: 20, lateMs: 100 };
@@ -130,6 +125,12 @@ export function task(id: string, serviceId: string, nodeId: string, networks: st
     networks: networks.map((networkId) => ({ networkId, address: '10.0.1.5', aliases: [] })),
   };
 }
+
+/** What an agent reports of a task. */
+export const running = (taskId: string, state: TaskState = TaskState.RUNNING): TaskStatusReport => ({
+  taskId,
+  status: { timestamp: '2026-01-01T00:00:01.000Z', state, message: 'started', container: { id: 'c1', pid: 7 } },
+});
 
 /** An agent that keeps what it was told, by kind and key, and how it was told. */
 export class Memory implements Agent {
@@ -257,6 +258,10 @@ export async function manager(options: Partial<DispatchOptions> & { store: Store
     },
   };
 }
+
+/** One with a store of its own. */
+export const newManager = async (options: Partial<DispatchOptions> = {}): Promise<Manager> =>
+  manager({ ...options, store: await Store.open(new MemoryJournal()) });
 
 export interface Raw {
   connection: ClientHttp2Session;

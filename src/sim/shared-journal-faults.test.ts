@@ -4,7 +4,7 @@
  * that was lost, made twice, or made by one who did not lead.
  */
 import { expect, test } from 'vitest';
-import { PausableClock } from '../journal/shared.contract.ts';
+import { PausableClock } from '../journal/shared-world.fixture.ts';
 import { NotLeading, type Following, type Leadership } from '../journal/shared.ts';
 import type { Clock } from '../model/clock.ts';
 import { FakeClock } from './fake-clock.ts';

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { PausableClock, sharedJournalContract } from '../journal/shared.contract.ts';
+import { sharedJournalContract } from '../journal/shared.contract.ts';
+import { PausableClock } from '../journal/shared-world.fixture.ts';
 import { FakeClock } from './fake-clock.ts';
 import { Cluster, type Edge } from './shared-journal.ts';
 import { seeded } from './seeded.ts';

@@ -5,18 +5,11 @@ import { mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs'
 import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Clock } from '../../model/clock.ts';
+import { systemClock } from '../../daemon/system.ts';
 import type { EtcdIdentity } from './channels.ts';
 import { EtcdClient } from './client.ts';
 
-export const realClock: Clock = {
-  now: () => Date.now(),
-  monotonic: () => performance.now(),
-  after(delayMs, fn) {
-    const timer = setTimeout(fn, delayMs);
-    return { cancel: () => clearTimeout(timer) };
-  },
-};
+export const realClock = systemClock;
 
 /** Short, so that tests are: a lease of 1 s is the least that etcd gives with it. */
 const TIMING = ['--heartbeat-interval=50', '--election-timeout=500'];

@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { open, readdir, readFile } from 'node:fs/promises';
+import { open, readdir } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Clock } from '../../model/clock.ts';
 
@@ -12,6 +12,9 @@ const POLL_MS = 25;
 /** etcd hands its leadership over before it ends; what takes longer than this hangs. */
 const GRACE_MS = 8_000;
 const KILLED_MS = 5_000;
+/** Far more than our own command line has. */
+const COMMAND_LINE_BYTES = 64 * 1024;
+const STAT_BYTES = 4096;
 
 export interface EtcdProcess {
   pid: number;
@@ -24,9 +27,10 @@ export interface EtcdProcess {
 /** The etcd that runs on `folder`, whoever started it; undefined if none does. */
 export async function findEtcdOn(folder: string): Promise<EtcdProcess | undefined> {
   const flag = `--data-dir=${folder}`;
+  const room = Buffer.allocUnsafe(COMMAND_LINE_BYTES);
   for (const entry of await readdir('/proc')) {
     if (!/^\d+$/.test(entry)) continue;
-    const line = await readProc(`/proc/${entry}/cmdline`);
+    const line = await readProc(`/proc/${entry}/cmdline`, room);
     if (line === undefined || !line.includes(flag)) continue;
     const [program = '', ...flags] = line.split('\0').slice(0, -1);
     if (basename(program) !== 'etcd' || !flags.includes(flag)) continue;
@@ -145,14 +149,17 @@ async function signal(running: EtcdProcess, name: NodeJS.Signals): Promise<void>
 
 /** Field 22 of /proc/PID/stat; undefined if there is no such process, or only its remains. */
 async function startTimeOf(pid: number): Promise<string | undefined> {
-  const stat = await readProc(`/proc/${pid}/stat`);
+  const stat = await readProc(`/proc/${pid}/stat`, Buffer.allocUnsafe(STAT_BYTES));
   const [state, ...rest] = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
   return state === 'Z' || state === 'X' ? undefined : rest[18];
 }
 
-async function readProc(path: string): Promise<string | undefined> {
+/** As much of a file in /proc as there is room for, undefined if its process is gone. It has no size: `readFile` takes 64 KiB for each. */
+async function readProc(path: string, room: Buffer): Promise<string | undefined> {
   try {
-    return await readFile(path, 'utf8');
+    await using file = await open(path);
+    const { bytesRead } = await file.read(room, 0, room.length, 0);
+    return room.toString('utf8', 0, bytesRead);
   } catch (error) {
     if (['ENOENT', 'ESRCH', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw error;
