@@ -37,8 +37,22 @@ soak: prepare
 	DROVER_SOAK=1 vitest run --project e2e
 	node tests/sim/soak.ts
 
-bench: prepare
-	@for bench in bench/*.bench.ts; do [ -e "$$bench" ] || continue; node "$$bench"; done
+## Every bench in some ten minutes. `make bench FULL=1`: with all their rounds and sizes, well over an hour, up to 10 GB.
+ifndef FULL
+bench-cluster: bench-args := --rounds 2
+bench-updates: bench-args := --rounds 1
+bench-scale: bench-args := --sizes 1000x10
+endif
+# They measure: one after the other, also under `make -j`.
+.NOTPARALLEL:
+BENCHES := $(patsubst bench/%.bench.ts,bench-%,$(wildcard bench/*.bench.ts))
+
+bench: $(BENCHES)
+
+## One of them, such as `make bench-api`.
+.PHONY: $(BENCHES)
+$(BENCHES): bench-%: prepare
+	node bench/$*.bench.ts $(bench-args)
 
 ## The bundle for real hosts, dist/drover-VERSION-linux-x64.tar.gz; see docs/install.md.
 dist: prepare
