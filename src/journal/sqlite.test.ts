@@ -87,6 +87,15 @@ describe('SqliteJournal', () => {
     await journal.close();
   });
 
+  test('a commit that has resolved has let whatever else waited have its turn', async () => {
+    const journal = new SqliteJournal(path);
+    let heard = false;
+    setImmediate(() => (heard = true));
+    await journal.commit([[{ key: 'a', value: 'x' }]]);
+    expect(heard).toBe(true);
+    await journal.close();
+  });
+
   test('kill -9 loses nothing that was acknowledged', async () => {
     const script = `
       import { SqliteJournal } from ${JSON.stringify(new URL('./sqlite.ts', import.meta.url).href)};

@@ -6,6 +6,7 @@
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { setImmediate as turn } from 'node:timers/promises';
 import { keepPrivate } from './private-file.ts';
 import { JournalDamaged, JournalUnavailable, type Change, type Journal } from './journal.ts';
 
@@ -73,6 +74,8 @@ export class SqliteJournal implements Journal {
       if (this.#db.isOpen && this.#db.isTransaction) this.#db.exec('ROLLBACK');
       throw asUnavailable(error, this.#path);
     }
+    // All that was one piece. Whoever waits for something else, a heartbeat say, has a turn before the next one.
+    await turn();
   }
 
   async close(): Promise<void> {

@@ -17,6 +17,7 @@
 import type { Change, Journal } from '../journal/journal.ts';
 import { NotLeading } from '../journal/shared.ts';
 import { copyInto } from './move.ts';
+import { Queue } from './queue.ts';
 import { differenceTo, eventsOf, indexRow, RowChange, rowsOf, type Difference } from './rows.ts';
 import {
   emptyState,
@@ -69,8 +70,11 @@ export class InDoubt extends Error {
   override readonly name = 'InDoubt';
 }
 
-/** Bounds one batch, so that a burst of writes cannot hold the loop for long. */
-const MAX_BATCH = 512;
+/**
+ * Bounds one batch, so that a burst of writes cannot hold the loop for long: SQLite takes a batch in one piece. No transaction
+ * is begun beyond either; the last one, or a single large one, may have more rows.
+ */
+const MAX_BATCH = { transactions: 512, rows: 2_000 };
 
 export class Store {
   readonly #state: State = emptyState();
@@ -81,7 +85,7 @@ export class Store {
   #writer: Writer | undefined;
   /** Whether memory is what the journal held when this store was last told all of it, and all that came after. */
   #complete = false;
-  #queue: Pending[] = [];
+  readonly #queue = new Queue<Pending>();
   #move: Move | undefined;
   #writing: Promise<void> | undefined;
   /** Gives up the commit under way: see `follow`. */
@@ -257,20 +261,25 @@ export class Store {
       const writer = this.#writer;
       if (writer === undefined) break;
       if (this.#move !== undefined) await this.#moveRows(this.#move, writer);
-      else if (this.#queue.length > 0) await this.#commit(this.#queue.splice(0, MAX_BATCH), writer);
+      else if (this.#queue.length > 0) await this.#commit(writer);
       else break;
     }
     this.#writing = undefined;
   }
 
-  async #commit(batch: Pending[], writer: Writer): Promise<void> {
+  async #commit(writer: Writer): Promise<void> {
     const laid = openTransaction(this.#view, this.#index);
     let index = this.#index;
     const transactions: Change[][] = [];
     const events: Event[] = [];
     const settle: (() => void)[] = [];
     const taken: Pending[] = [];
-    for (const pending of batch) {
+    // What these ask for in their turn is of a later batch.
+    let left = Math.min(this.#queue.length, MAX_BATCH.transactions);
+    for (; left > 0 && events.length < MAX_BATCH.rows; left -= 1) {
+      const pending = this.#queue.shift();
+      // One of them has ended the leading, and those that wait were told.
+      if (pending === undefined) break;
       const { tx, events: net } = openTransaction(laid.tx, index + 1);
       let result: unknown;
       try {
@@ -343,7 +352,7 @@ export class Store {
     if (writer === undefined) return;
     this.#writer = undefined;
     this.#complete = false;
-    for (const pending of this.#queue.splice(0)) pending.reject(why);
+    for (let pending = this.#queue.shift(); pending !== undefined; pending = this.#queue.shift()) pending.reject(why);
     this.#move?.done.reject(why);
     this.#move = undefined;
     writer.over.resolve(why);

@@ -182,21 +182,51 @@ export interface OpenTransaction {
 
 /** Opens a transaction over `below`. */
 export function openTransaction(below: View, index: number): OpenTransaction {
-  const layers = TABLES.map((name) => new LayeredTable(name, below[name] as ReadTable<TableName>));
-  const tables = Object.fromEntries(TABLES.map((name, i) => [name, layers[i]])) as Record<
-    TableName,
-    LayeredTable<TableName>
-  >;
-  const tx = { ...tables, index } as unknown as Transaction;
+  const layers = new Layers(below, index);
   return {
-    tx,
-    events() {
-      const events: Event[] = [];
-      for (const layer of layers) layer.addEventsTo(events);
-      return events;
-    },
-    fold(events) {
-      for (const { table, before, after } of events) tables[table].lay((after ?? before)!.id, after);
-    },
+    tx: layers as unknown as Transaction,
+    events: () => layers.events(),
+    fold: (events) => layers.fold(events),
   };
+}
+
+/**
+ * A transaction's tables, each under its name. A layer is made when its table is first asked for: most transactions touch one
+ * or two, and there is one for every report of an agent.
+ */
+class Layers {
+  readonly index: number;
+  readonly #below: View;
+  /** In table order. */
+  readonly #made: (LayeredTable<TableName> | undefined)[] = Array.from({ length: TABLES.length });
+
+  static {
+    TABLES.forEach((name, at) =>
+      Object.defineProperty(Layers.prototype, name, {
+        get(this: Layers) {
+          return this.#layer(name, at);
+        },
+      }),
+    );
+  }
+
+  constructor(below: View, index: number) {
+    this.#below = below;
+    this.index = index;
+  }
+
+  events(): Event[] {
+    const events: Event[] = [];
+    for (const layer of this.#made) layer?.addEventsTo(events);
+    return events;
+  }
+
+  fold(events: readonly Event[]): void {
+    for (const { table, before, after } of events)
+      this.#layer(table, TABLES.indexOf(table)).lay((after ?? before)!.id, after);
+  }
+
+  #layer(name: TableName, at: number): LayeredTable<TableName> {
+    return (this.#made[at] ??= new LayeredTable(name, this.#below[name]));
+  }
 }
