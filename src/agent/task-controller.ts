@@ -137,7 +137,7 @@ export class TaskController {
   }
 
   #wanted(): void {
-    if (this.#leaving()) this.#unwanted.abort(new Error('not wanted any more'));
+    if (this.#leaving() && !this.#unwanted.signal.aborted) this.#unwanted.abort(new Error('not wanted any more'));
     this.#wakeup.wake();
   }
 
@@ -356,6 +356,12 @@ export class TaskController {
       await engine.stop(container.containerId, this.#halt.signal);
       container = await this.#inspect();
     }
+    if (container !== undefined && mayYetStart(container, this.#status)) {
+      // The start that a daemon before this one asked for may still be under way: what is removed does not start.
+      await engine.remove(container.containerId);
+      await this.#detach();
+      container = undefined;
+    }
     if (!isTerminal(this.#status.state)) {
       await this.#detach();
       return this.#reach(TaskState.SHUTDOWN, 'shutdown', { container });
@@ -435,6 +441,11 @@ interface Seen {
   container?: ContainerStatus;
   error?: string;
   ready?: boolean;
+}
+
+/** It never ran, and no start of it is known to have failed. */
+function mayYetStart({ state, exitCode }: ContainerStatus, status: TaskStatus): boolean {
+  return state === 'created' && (exitCode === 0 || !isTerminal(status.state));
 }
 
 function containerPart(container: ContainerStatus): NonNullable<TaskStatus['container']> {

@@ -37,8 +37,8 @@ const INFO_TIMEOUT_MS = 20_000;
 const EVENT_OVERLAP_MS = 2_000;
 /** What a call says that the engine's own shutdown cut short. */
 const GOING_AWAY = /transport is closing|context canceled|ttrpc: closed|error reading from server: EOF/;
-/** The changes that an agent has not made itself. */
-const WATCHED = ['die', 'health_status', 'destroy'];
+/** The changes that an agent has not made itself, and starts: an agent that is gone may have asked for one. */
+const WATCHED = ['start', 'die', 'health_status', 'destroy'];
 
 export class DockerEngine implements Engine {
   readonly #client: DockerClient;

@@ -153,6 +153,22 @@ export function describeEngineContract(name: string, harness: () => Harness): vo
       expect(status).toMatchObject({ exitCode: 3, oomKilled: false, pid: 0 });
     });
 
+    test('a start is hinted at', async () => {
+      const hints = await engine.watch(nodeId, watching.signal);
+      const { containerId } = await created('runs');
+      await engine.start(containerId);
+      expect(await until(containerId, hints, (seen) => seen?.state === 'running')).toMatchObject({ health: 'none' });
+    });
+
+    test('a container that is removed while it is being started runs no more', async () => {
+      const { containerId } = await created('runs');
+      const starting = engine.start(containerId).then(() => 'started', String);
+      await engine.remove(containerId);
+      // Whichever came first: it started and was ended, or it was not there any more.
+      expect(await starting).toMatch(/^started$|No such container|marked for removal/);
+      expect(await engine.list(nodeId)).toEqual([]);
+    });
+
     test('a health check is hinted at when it decides', async () => {
       const hints = await engine.watch(nodeId, watching.signal);
       for (const health of ['healthy', 'unhealthy'] as const) {

@@ -109,8 +109,8 @@ export interface Engine {
 
   /**
    * Subscribes to changes of this node's containers; settles once the subscription stands. Each item is the id of a
-   * task whose container exited, changed its health or was removed: a hint to inspect. Ends or throws when the engine
-   * goes away.
+   * task whose container started, exited, changed its health or was removed: a hint to inspect. Ends or throws when the
+   * engine goes away.
    */
   watch(nodeId: string, signal: AbortSignal): Promise<AsyncIterable<string>>;
 }

@@ -1,5 +1,7 @@
+import { expect, test } from 'vitest';
+import { EngineUnreachable } from '../docker/errors.ts';
 import { FakeClock } from '../sim/fake-clock.ts';
-import { describeEngineContract } from './engine.contract.ts';
+import { describeEngineContract, task } from './engine.contract.ts';
 import type { Kind } from './engine.contract.ts';
 import { MemoryEngine } from './memory-engine.ts';
 import type { Behaviour } from './memory-engine.ts';
@@ -32,4 +34,20 @@ describeEngineContract('MemoryEngine', () => {
     goAway: async () => engine.goAway(),
     comeBack: async () => engine.comeBack(),
   };
+});
+
+// Found by the simulator, whose hosts came back with containers that nobody had started.
+test('what was being started when the power went never runs', async () => {
+  const clock = new FakeClock();
+  const engine = new MemoryEngine({ clock, behaviour: () => ({ startMs: 1_000 }) });
+  const made = task('node1', { Image: 'slow' });
+  const node = { id: 'node1', hostname: 'h1', platform: { os: 'linux', architecture: 'x86_64' } };
+  const containerId = await engine.create(made, { node, attachments: [] });
+  const starting = engine.start(containerId).catch((error: unknown) => error);
+  await clock.advance(500);
+  engine.powerCut();
+  engine.comeBack();
+  await clock.advance(5_000);
+  expect(await starting).toBeInstanceOf(EngineUnreachable);
+  expect(engine.containerOf(made.id)).toMatchObject({ state: 'created', starts: 0 });
 });

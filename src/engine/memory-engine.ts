@@ -76,6 +76,8 @@ export class MemoryEngine implements Engine {
   readonly #timers = new Map<string, Set<Timer>>();
   readonly #watchers = new Set<Watcher>();
   #away = false;
+  /** What was under way in an earlier one came to nothing. */
+  #boot = 0;
   #serial = 0;
 
   constructor(deps: {
@@ -119,6 +121,10 @@ export class MemoryEngine implements Engine {
     this.#watchers.clear();
   }
 
+  get isAway(): boolean {
+    return this.#away;
+  }
+
   comeBack(): void {
     this.#away = false;
   }
@@ -126,6 +132,7 @@ export class MemoryEngine implements Engine {
   /** The host lost its power: nothing runs any more, containers are still there. Call comeBack() for its return. */
   powerCut(): void {
     this.goAway();
+    this.#boot++;
     for (const container of this.containers.values()) this.exit(container.containerId, 255);
   }
 
@@ -163,6 +170,8 @@ export class MemoryEngine implements Engine {
     const container = this.#existing(containerId);
     const behaviour = this.#behaviourOf(container.task);
     await this.#pass(behaviour.startMs);
+    // It may have been removed meanwhile.
+    this.#existing(containerId);
     if (container.state === 'running') return;
     if (behaviour.startError !== undefined) {
       container.exitCode = NOT_STARTED;
@@ -174,6 +183,7 @@ export class MemoryEngine implements Engine {
     container.exitCode = 0;
     container.health = checked ? 'starting' : 'none';
     container.starts++;
+    this.#changed(container);
     if (checked) {
       this.#later(containerId, behaviour.healthAfterMs ?? 0, () =>
         this.setHealth(containerId, behaviour.health ?? 'healthy', behaviour.healthOutput),
@@ -262,7 +272,8 @@ export class MemoryEngine implements Engine {
     return new Promise((resolve, reject) => {
       if (signal?.aborted === true) return reject(signal.reason);
       if (delayMs === undefined) return resolve();
-      const timer = this.#clock.after(delayMs, resolve);
+      const boot = this.#boot;
+      const timer = this.#clock.after(delayMs, () => (boot === this.#boot ? resolve() : reject(unreachable())));
       signal?.addEventListener('abort', () => {
         timer.cancel();
         reject(signal.reason);

@@ -30,8 +30,6 @@ const ENGINE: EngineDescription['engine'] = {
 export class EngineHost {
   readonly engine: MemoryEngine;
   readonly #deps: EngineHostDeps;
-  /** Tasks whose start was done after who asked for it had ended: the next agent sees that only when it looks around. */
-  readonly unasked = new Set<string>();
   /** While true the engine is slow and some of what it is asked fails. */
   troubled = false;
 
@@ -69,9 +67,7 @@ export class EngineHost {
           const before = engine.containers.get(containerId)?.state;
           await engine.start(containerId);
           const container = engine.containers.get(containerId);
-          if (before === 'running' || container?.state !== 'running') return;
-          if (process.alive) this.#deps.started(container.task);
-          else this.unasked.add(container.task.id);
+          if (before !== 'running' && container?.state === 'running') this.#deps.started(container.task);
         }),
       stop: (containerId, signal) => ask(() => engine.stop(containerId, signal)),
       kill: (containerId, name) => ask(() => engine.kill(containerId, name)),

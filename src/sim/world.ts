@@ -190,7 +190,8 @@ export class World {
 
   /** Whoever runs a host that was removed lets it leave, in time. */
   #watchRemoved(): void {
-    for (const node of this.nodes) if (node.removed) node.leave();
+    // What its engine cannot be asked for now is asked for next time.
+    for (const node of this.nodes) if (node.removed && !node.engine.engine.isAway) node.leave();
     this.loop.after(LEAVE_MS, 'leaving', () => this.#watchRemoved());
   }
 
@@ -245,7 +246,7 @@ export class World {
   }
 
   #started(task: TaskAssignment): void {
-    const others = this.nodes.flatMap(({ engine }) => engine.running().filter(({ id }) => !engine.unasked.has(id)));
+    const others = this.nodes.flatMap(({ engine }) => engine.running());
     const { committed, loop } = this;
     const store = committed.newest;
     const wrong = store?.view((view) => runsBesides(view, committed, task, others, loop.now));
