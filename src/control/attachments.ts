@@ -14,9 +14,9 @@ export function attachmentsLoop(deps: LoopDeps): Loop {
       for (const { nodeId } of view.attachments.all()) if (view.nodes.get(nodeId) === undefined) yield nodeId;
     },
 
-    *affected(event) {
+    affected(event, _, mark) {
       // Attachments are made in transactions that see their node, so none appears after its end.
-      if (event.table === 'nodes' && event.after === undefined) yield event.before!.id;
+      if (event.table === 'nodes' && event.after === undefined) mark(event.before!.id);
     },
 
     async reconcile(keys) {

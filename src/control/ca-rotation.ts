@@ -53,13 +53,13 @@ export function caRotationLoop(deps: LoopDeps): Loop {
       if (awaited !== undefined) yield CLUSTER_ROW;
     },
 
-    *affected(event, view) {
+    affected(event, view, mark) {
       if (event.table === 'clusters' && event.before?.rootCa !== event.after?.rootCa) {
         count(view);
-        if (awaited !== undefined) yield CLUSTER_ROW;
+        if (awaited !== undefined) mark(CLUSTER_ROW);
       } else if (event.table === 'nodes' && awaited !== undefined) {
         recount(view, (event.after ?? event.before)!.id);
-        if (waitsFor.size === 0) yield CLUSTER_ROW;
+        if (waitsFor.size === 0) mark(CLUSTER_ROW);
       }
     },
 

@@ -78,7 +78,7 @@ export function enforcerLoop(deps: ControlDeps): Loop {
       for (const node of view.nodes.all()) yield node.id;
     },
 
-    *affected(event) {
+    affected(event, _, mark) {
       if (event.table !== 'nodes' || event.before === undefined || event.after === undefined) return;
       const { before, after } = event;
       const same =
@@ -86,7 +86,7 @@ export function enforcerLoop(deps: ControlDeps): Loop {
         before.description === after.description &&
         before.status.address === after.status.address &&
         (before.status.state === 'down') === (after.status.state === 'down');
-      if (!same) yield after.id;
+      if (!same) mark(after.id);
     },
 
     async reconcile(keys) {

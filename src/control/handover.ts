@@ -55,8 +55,8 @@ export function handoverLoop(deps: LoopDeps): Loop {
       for (const task of view.tasks.all()) if (takesOver(task)) yield task.id;
     },
 
-    *affected({ table, before, after }) {
-      if (table === 'tasks' && takesOver(after) && !takesOver(before)) yield after.id;
+    affected({ table, before, after }, _, mark) {
+      if (table === 'tasks' && takesOver(after) && !takesOver(before)) mark(after.id);
     },
 
     async reconcile(keys) {

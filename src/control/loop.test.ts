@@ -10,7 +10,7 @@ async function looped(reconcile: (keys: ReadonlySet<string>) => Promise<void>, i
   const store = await Store.open(new MemoryJournal());
   const loop = new Loop(
     { store, clock, log: silentLog },
-    { name: 'test', initial: () => initial, affected: () => [], reconcile },
+    { name: 'test', initial: () => initial, affected: () => {}, reconcile },
   );
   loop.start();
   return { clock, loop };

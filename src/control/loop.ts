@@ -13,13 +13,16 @@ export interface LoopDeps {
   log: Log;
 }
 
+/** Takes a key that is dirty. */
+export type Mark = (key: string) => void;
+
 /** What one loop adds to the common shape. Keys are whatever it reconciles one by one: service ids, node ids … */
 export interface LoopLogic {
   name: string;
   /** Keys that are dirty when the loop starts: usually all of its objects. */
   initial(view: View): Iterable<string>;
-  /** Keys that an event makes dirty. */
-  affected(event: Event, view: View): Iterable<string>;
+  /** Calls `mark` for the keys that an event makes dirty. Not a generator: every loop is asked about every event. */
+  affected(event: Event, view: View, mark: Mark): void;
   /** Makes the store right for these keys. Keys it could not finish it may mark again through `Loop.mark`. */
   reconcile(keys: ReadonlySet<string>): Promise<void>;
   /** How long to gather keys before a run, in milliseconds. Default 0: the next turn. */
@@ -31,6 +34,7 @@ const RETRY_MS = { first: 100, most: 10_000 };
 export class Loop {
   readonly #deps: LoopDeps;
   readonly #logic: LoopLogic;
+  readonly #taint: Mark = (key) => void this.#dirty.add(key);
   #dirty = new Set<string>();
   /** Keys that become dirty at a time: on the monotonic clock, the earliest asked for. */
   readonly #alarms = new Map<string, { atMs: number; timer: Timer }>();
@@ -51,7 +55,7 @@ export class Loop {
       (view) => [...this.#logic.initial(view)],
       (events) => {
         store.view((view) => {
-          for (const event of events) for (const key of this.#logic.affected(event, view)) this.#dirty.add(key);
+          for (const event of events) this.#logic.affected(event, view, this.#taint);
         });
         this.#schedule(this.#logic.gatherMs ?? 0);
       },

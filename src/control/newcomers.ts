@@ -37,12 +37,12 @@ export function newcomersLoop(deps: LoopDeps): Loop {
       for (const node of view.nodes.all()) if (neverCame(node)) yield node.id;
     },
 
-    *affected(event) {
+    affected(event, _, mark) {
       if (event.table !== 'nodes') return;
       const { before, after } = event;
       // Joined just now; or has come, and need not be remembered any more.
       if ((before === undefined && neverCame(after)) || (neverCame(before) && !neverCame(after)))
-        yield (after ?? before)!.id;
+        mark((after ?? before)!.id);
     },
 
     async reconcile(keys) {

@@ -31,14 +31,14 @@ export function orphansLoop(deps: LoopDeps): Loop {
       }
     },
 
-    *affected(event, view) {
+    affected(event, view, mark) {
       if (event.table === 'nodes') {
         const { before, after } = event;
         const went = after === undefined || (after.status.state === 'down' && before?.status.state !== 'down');
-        if (went) yield (after ?? before)!.id;
+        if (went) mark((after ?? before)!.id);
       } else if (event.table === 'tasks' && event.after !== undefined) {
         const { nodeId } = event.after;
-        if (nodeId !== (event.before?.nodeId ?? '') && view.nodes.get(nodeId) === undefined) yield nodeId;
+        if (nodeId !== (event.before?.nodeId ?? '') && view.nodes.get(nodeId) === undefined) mark(nodeId);
       }
     },
 

@@ -29,18 +29,18 @@ export function perNodeLoop(deps: ControlDeps, { name, mode, concerns, settle }:
       for (const service of view.services.by('mode', mode)) yield service.id;
     },
 
-    *affected(event, view) {
+    affected(event, view, mark) {
       if (event.table === 'services') {
         const { before, after } = event;
-        if (after?.spec.Mode[mode] !== undefined && after.spec !== before?.spec) yield after.id;
+        if (after?.spec.Mode[mode] !== undefined && after.spec !== before?.spec) mark(after.id);
       } else if (event.table === 'tasks') {
         const task = (event.after ?? event.before)!;
-        if (task.slot === 0 && concerns(event, task, view)) yield `${task.serviceId}/${task.nodeId}`;
+        if (task.slot === 0 && concerns(event, task, view)) mark(`${task.serviceId}/${task.nodeId}`);
       } else if (event.table === 'nodes') {
         const { before, after } = event;
         if (!altersDemand(before, after)) return;
         const nodeId = (after ?? before)!.id;
-        for (const service of view.services.by('mode', mode)) yield `${service.id}/${nodeId}`;
+        for (const service of view.services.by('mode', mode)) mark(`${service.id}/${nodeId}`);
       }
     },
 

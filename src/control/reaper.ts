@@ -13,7 +13,7 @@ import { TaskState } from '../model/states.ts';
 import { slotKey } from '../store/schema.ts';
 import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
-import { Loop, type LoopDeps } from './loop.ts';
+import { Loop, type LoopDeps, type Mark } from './loop.ts';
 import { isDone } from './restart.ts';
 import { isOver, isWanted, slotOf, specOf } from './tasks.ts';
 import { isNeeded, isUnderWay } from './update/slots.ts';
@@ -61,31 +61,31 @@ export function reaperLoop(deps: LoopDeps): Loop {
 
 type Due = { table: 'tasks' | 'serviceSpecs' | 'networks'; id: string };
 
-function* affected(event: Event, view: View): Iterable<string> {
+function affected(event: Event, view: View, mark: Mark): void {
   if (event.table === 'tasks') {
     const { before, after } = event;
     if (after === undefined) {
-      yield `version:${serviceSpecId(before!.serviceId, before!.specVersion)}`;
+      mark(`version:${serviceSpecId(before!.serviceId, before!.specVersion)}`);
       for (const { networkId } of before!.networks)
-        if (view.networks.get(networkId)?.removing) yield `network:${networkId}`;
+        if (view.networks.get(networkId)?.removing) mark(`network:${networkId}`);
     } else if (!isWanted(after) && isOver(after)) {
-      yield `slot:${slotKey(after)}`;
+      mark(`slot:${slotKey(after)}`);
     }
   } else if (event.table === 'services') {
     const { before, after } = event;
     if (after !== undefined && isUnderWay(before) && !isUnderWay(after) && asksForConfirm(after.spec.Labels)) {
-      for (const task of view.tasks.by('service', after.id)) yield `slot:${slotKey(task)}`;
+      for (const task of view.tasks.by('service', after.id)) mark(`slot:${slotKey(task)}`);
     }
     if (before === undefined || before.specVersion === after?.specVersion) return;
-    for (const version of view.serviceSpecs.by('service', before.id)) yield `version:${version.id}`;
+    for (const version of view.serviceSpecs.by('service', before.id)) mark(`version:${version.id}`);
   } else if (event.table === 'stackRevisions') {
     const { before, after } = event;
     const kept = new Set(Object.values(after?.services ?? {}));
-    for (const id of Object.values(before?.services ?? {})) if (!kept.has(id)) yield `version:${id}`;
+    for (const id of Object.values(before?.services ?? {})) if (!kept.has(id)) mark(`version:${id}`);
   } else if (event.table === 'networks') {
-    if (event.after?.removing) yield `network:${event.after.id}`;
+    if (event.after?.removing) mark(`network:${event.after.id}`);
   } else if (event.table === 'nodes' && event.after === undefined) {
-    for (const task of view.tasks.by('node', event.before!.id)) if (!isWanted(task)) yield `slot:${slotKey(task)}`;
+    for (const task of view.tasks.by('node', event.before!.id)) if (!isWanted(task)) mark(`slot:${slotKey(task)}`);
   }
 }
 

@@ -15,9 +15,9 @@ export function removalLoop(deps: LoopDeps): Loop {
       for (const task of view.tasks.all()) if (view.services.get(task.serviceId) === undefined) yield task.serviceId;
     },
 
-    *affected(event) {
+    affected(event, _, mark) {
       // Tasks are made in transactions that see the service, so none appears after its end.
-      if (event.table === 'services' && event.after === undefined) yield event.before!.id;
+      if (event.table === 'services' && event.after === undefined) mark(event.before!.id);
     },
 
     async reconcile(keys) {

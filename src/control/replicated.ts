@@ -10,7 +10,7 @@ import { TaskState } from '../model/states.ts';
 import { slotKey } from '../store/schema.ts';
 import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
-import { Loop } from './loop.ts';
+import { Loop, type Mark } from './loop.ts';
 import { continueSlot } from './handover.ts';
 import {
   createTask,
@@ -85,23 +85,23 @@ function isSlotKey(key: string): boolean {
   return key.includes('/');
 }
 
-function* affected(event: Event, view: View): Iterable<string> {
+function affected(event: Event, view: View, mark: Mark): void {
   if (event.table === 'services') {
     const { before, after } = event;
-    if (after !== undefined && isReplicated(after) && after.spec !== before?.spec) yield after.id;
+    if (after !== undefined && isReplicated(after) && after.spec !== before?.spec) mark(after.id);
   } else if (event.table === 'tasks') {
     const { before, after } = event;
     const task = (after ?? before)!;
     if (task.slot === 0) return;
     if (after === undefined) {
-      if (isWanted(task)) yield task.serviceId;
+      if (isWanted(task)) mark(task.serviceId);
     } else if (needsALook(view, after) && (before === undefined || isWanted(before))) {
-      yield slotKey(after);
+      mark(slotKey(after));
     }
   } else if (event.table === 'nodes') {
     const { before, after } = event;
     if (before === undefined || !mustLeave(after) || (mustLeave(before) && after !== undefined)) return;
-    for (const task of view.tasks.by('node', before.id)) if (needsALook(view, task)) yield slotKey(task);
+    for (const task of view.tasks.by('node', before.id)) if (needsALook(view, task)) mark(slotKey(task));
   }
 }
 

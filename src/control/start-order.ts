@@ -21,7 +21,7 @@ import { TaskState } from '../model/states.ts';
 import { nameKey } from '../store/schema.ts';
 import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
-import { Loop, type LoopDeps } from './loop.ts';
+import { Loop, type LoopDeps, type Mark } from './loop.ts';
 import { endedByItself } from './restart.ts';
 import { hasArrived, isWanted, slotsOf, type Slot } from './tasks.ts';
 
@@ -102,11 +102,11 @@ export function startOrderLoop(deps: LoopDeps): Loop {
   });
 }
 
-function* affected(event: Event, view: View): Iterable<string> {
+function affected(event: Event, view: View, mark: Mark): void {
   if (event.table === 'services') {
     const { before, after } = event;
-    if (after !== undefined && isHeldBack(after) && after.spec !== before?.spec) yield after.id;
-    if (before === undefined || after === undefined) yield* waitingFor(view, (after ?? before)!);
+    if (after !== undefined && isHeldBack(after) && after.spec !== before?.spec) mark(after.id);
+    if (before === undefined || after === undefined) waitingFor(view, (after ?? before)!, mark);
   } else if (event.table === 'tasks') {
     const { before, after } = event;
     const moved =
@@ -114,12 +114,12 @@ function* affected(event: Event, view: View): Iterable<string> {
       before?.status.ready !== after?.status.ready ||
       before?.desiredState !== after?.desiredState;
     const service = moved ? view.services.get((after ?? before)!.serviceId) : undefined;
-    if (service !== undefined) yield* waitingFor(view, service);
+    if (service !== undefined) waitingFor(view, service, mark);
   }
 }
 
-function* waitingFor(view: View, { environment, spec }: Service): Iterable<string> {
-  for (const { id } of view.services.by('waitsFor', nameKey(environment, spec.Name))) yield id;
+function waitingFor(view: View, { environment, spec }: Service, mark: Mark): void {
+  for (const { id } of view.services.by('waitsFor', nameKey(environment, spec.Name))) mark(id);
 }
 
 function isDue(view: View, id: string): boolean {

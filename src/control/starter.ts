@@ -17,7 +17,7 @@ import { slotKey } from '../store/schema.ts';
 import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
 import { Elapsed } from './elapsed.ts';
-import { Loop, type LoopDeps } from './loop.ts';
+import { Loop, type LoopDeps, type Mark } from './loop.ts';
 import { hasToStop, isLost, isOver, standsInTheWay, startedState } from './tasks.ts';
 
 /** How long after its delay a task waits at most for its predecessor (Docker's figure) … */
@@ -71,26 +71,26 @@ function isWaiting(task: Task | undefined): task is Task {
   return task?.desiredState === TaskState.READY;
 }
 
-function* affected(event: Event, view: View): Iterable<string> {
+function affected(event: Event, view: View, mark: Mark): void {
   if (event.table === 'tasks') {
     const { before, after } = event;
-    if (isWaiting(after) && !isWaiting(before)) yield after.id;
+    if (isWaiting(after) && !isWaiting(before)) mark(after.id);
     if (before !== undefined && !isOver(before) && (after === undefined || isOver(after)))
-      yield* waitingFor(view, before);
+      waitingFor(view, before, mark);
   } else if (event.table === 'nodes') {
     const { before, after } = event;
     if (before === undefined || isLost(before) || !isLost(after)) return;
-    for (const task of view.tasks.by('node', before.id)) yield* waitingFor(view, task);
+    for (const task of view.tasks.by('node', before.id)) waitingFor(view, task, mark);
   } else if (event.table === 'services') {
     const { before, after } = event;
     if (before === undefined || after === undefined || !isHeldBack(before) || isHeldBack(after)) return;
-    for (const task of view.tasks.by('service', after.id)) if (isWaiting(task)) yield task.id;
+    for (const task of view.tasks.by('service', after.id)) if (isWaiting(task)) mark(task.id);
   }
 }
 
-function* waitingFor(view: View, predecessor: Task): Iterable<string> {
+function waitingFor(view: View, predecessor: Task, mark: Mark): void {
   for (const task of view.tasks.by('slot', slotKey(predecessor))) {
-    if (isWaiting(task)) yield task.id;
+    if (isWaiting(task)) mark(task.id);
   }
 }
 

@@ -49,11 +49,11 @@ export function managerRowsLoop(deps: ManagerRowsDeps): Loop {
       for (const node of view.nodes.all()) if (node.manager !== undefined) yield node.id;
     },
 
-    *affected(event) {
+    affected(event, _, mark) {
       if (event.table !== 'nodes' || event.after?.manager === undefined) return;
       const { before, after } = event;
       const seen = before?.manager === after.manager && before?.status.state === after.status.state;
-      if (!seen || before?.spec.Role !== after.spec.Role) yield after.id;
+      if (!seen || before?.spec.Role !== after.spec.Role) mark(after.id);
     },
 
     async reconcile(keys) {

@@ -7,7 +7,7 @@ import type { ContainerAttachment, Network, Service, Task } from '../../model/ob
 import { timestamp } from '../../model/clock.ts';
 import { TaskState } from '../../model/states.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
-import { Loop, type LoopDeps } from '../loop.ts';
+import { Loop, type LoopDeps, type Mark } from '../loop.ts';
 import { Books, SUBNETS, addressesOf, gatewaysOf } from './books.ts';
 import {
   decideAttachment,
@@ -46,7 +46,7 @@ export class Allocator {
     this.loop = new Loop(deps, {
       name: 'allocator',
       initial: (view) => this.#initial(view),
-      affected: (event, view) => this.#affected(event, view),
+      affected: (event, view, mark) => this.#affected(event, view, mark),
       reconcile: (keys) => this.#reconcile(keys),
     });
   }
@@ -66,28 +66,28 @@ export class Allocator {
   }
 
   /** Moves the books on, too: it sees each event once, in order, before any later run. */
-  *#affected(event: Event, view: View): Iterable<string> {
-    for (const thing of this.books.apply(event, view)) yield* this.#wake(thing);
+  #affected(event: Event, view: View, mark: Mark): void {
+    for (const thing of this.books.apply(event, view)) this.#wake(thing, mark);
     switch (event.table) {
       case 'networks':
         if (event.before === undefined || event.after === undefined)
-          yield keyOf('network', (event.after ?? event.before)!.id);
+          mark(keyOf('network', (event.after ?? event.before)!.id));
         if (changesIngress(event.before, event.after))
-          for (const node of view.nodes.all()) yield keyOf('node', node.id);
+          for (const node of view.nodes.all()) mark(keyOf('node', node.id));
         break;
       case 'nodes':
         if (event.before === undefined || event.after === undefined)
-          yield keyOf('node', (event.after ?? event.before)!.id);
+          mark(keyOf('node', (event.after ?? event.before)!.id));
         break;
       case 'services':
-        if (event.before?.spec !== event.after?.spec) yield keyOf('service', (event.after ?? event.before)!.id);
-        if (isSettled(event.after) && !isSettled(event.before)) yield* this.#wake(endpointOf(event.after!.id));
+        if (event.before?.spec !== event.after?.spec) mark(keyOf('service', (event.after ?? event.before)!.id));
+        if (isSettled(event.after) && !isSettled(event.before)) this.#wake(endpointOf(event.after!.id), mark);
         break;
       case 'tasks':
-        yield* taskKeys(event.before, event.after);
+        taskKeys(event.before, event.after, mark);
         break;
       case 'attachments':
-        yield* attachmentKeys(event.before, event.after);
+        attachmentKeys(event.before, event.after, mark);
         break;
       case 'clusters':
       case 'serviceSpecs':
@@ -97,8 +97,8 @@ export class Allocator {
     }
   }
 
-  *#wake(thing: string): Iterable<string> {
-    if (this.#waiters.has(thing)) yield keyOf('freed', thing);
+  #wake(thing: string, mark: Mark): void {
+    if (this.#waiters.has(thing)) mark(keyOf('freed', thing));
   }
 
   async #reconcile(keys: ReadonlySet<string>): Promise<void> {
@@ -267,15 +267,16 @@ function isOpen({ address, error }: ContainerAttachment): boolean {
 }
 
 /** A container that wants its address; and its node, whose gateways it changes by coming, being refused, and going. */
-function* attachmentKeys(
+function attachmentKeys(
   before: ContainerAttachment | undefined,
   after: ContainerAttachment | undefined,
-): Iterable<string> {
+  mark: Mark,
+): void {
   const { id, nodeId } = (after ?? before)!;
-  if (after !== undefined && isOpen(after)) yield keyOf('attachment', id);
+  if (after !== undefined && isOpen(after)) mark(keyOf('attachment', id));
   const had = before !== undefined && before.error === undefined;
   const has = after !== undefined && after.error === undefined;
-  if (had !== has) yield keyOf('node', nodeId);
+  if (had !== has) mark(keyOf('node', nodeId));
 }
 
 /** A service whose tasks can have their addresses. */
@@ -288,15 +289,15 @@ function changesIngress(before: Network | undefined, after: Network | undefined)
 }
 
 /** A task that came, went or changed its mind while unallocated; and the nodes whose gateways it changes. */
-function* taskKeys(before: Task | undefined, after: Task | undefined): Iterable<string> {
+function taskKeys(before: Task | undefined, after: Task | undefined, mark: Mark): void {
   const waits = before !== undefined && isUnallocated(before);
   const wants = after !== undefined && isUnallocated(after);
   if (waits !== wants && (wants || before?.status.state === after?.status.state || after === undefined)) {
-    yield keyOf('task', (after ?? before)!.id);
+    mark(keyOf('task', (after ?? before)!.id));
   }
   const had = before !== undefined && needsGateways(before);
   const has = after !== undefined && needsGateways(after);
   if (had === has) return;
   const { networks, nodeId } = has ? after : before!;
-  if (networks.length > 0) yield keyOf('node', nodeId);
+  if (networks.length > 0) mark(keyOf('node', nodeId));
 }

@@ -19,6 +19,8 @@ import { AddressPool } from './address-pool.ts';
 import { PortPool } from './port-pool.ts';
 import { VNIS, addressPlan, chooseSubnet, chooseVni, type Taken } from './subnets.ts';
 
+const NOTHING: ReadonlySet<string> = new Set();
+
 /** Scarce things, by the names under which others wait for them. */
 export const PORTS = 'ports';
 export const SUBNETS = 'subnets';
@@ -71,7 +73,9 @@ export class Books {
   }
 
   /** Moves the books on by one committed change; returns the scarce things there may be more of now. */
-  apply(event: Event, view: View): Set<string> {
+  apply(event: Event, view: View): ReadonlySet<string> {
+    // Nearly all events are of tasks that have nothing from the books.
+    if (event.table === 'tasks' && takesNothing(event.before) && takesNothing(event.after)) return NOTHING;
     const freed = new Set<string>();
     switch (event.table) {
       case 'clusters':
@@ -350,6 +354,10 @@ export class Books {
       else this.#routes.delete(route);
     }
   }
+}
+
+function takesNothing(task: Task | undefined): boolean {
+  return task === undefined || task.networks.length === 0;
 }
 
 function freeAddresses(networkId: string, freed: Set<string>): void {

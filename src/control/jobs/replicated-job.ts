@@ -10,7 +10,7 @@ import { TaskState } from '../../model/states.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
 import { updateInChunks } from '../chunks.ts';
 import { altersDemand } from '../per-node.ts';
-import { Loop } from '../loop.ts';
+import { Loop, type Mark } from '../loop.ts';
 import { createTask, endTask, hasToStop, isOver, isWanted, mustLeave, slotOf, type ControlDeps } from '../tasks.ts';
 import { jobPlan, type JobPlan, type JobRun } from './plan.ts';
 import { continueJobSlot, needsALook } from './slot.ts';
@@ -31,21 +31,21 @@ export function replicatedJobLoop(deps: ControlDeps): Loop {
   });
 }
 
-function* affected(event: Event, view: View): Iterable<string> {
+function affected(event: Event, view: View, mark: Mark): void {
   if (event.table === 'services') {
     const { before, after } = event;
-    if (after !== undefined && runOf(after) !== undefined && after.spec !== before?.spec) yield after.id;
+    if (after !== undefined && runOf(after) !== undefined && after.spec !== before?.spec) mark(after.id);
   } else if (event.table === 'tasks') {
     const { before, after } = event;
     const task = (after ?? before)!;
     if (task.slot === 0 || task.jobIteration === undefined) return;
     const ended = after === undefined || isOver(after);
     const isNews = before === undefined || before.desiredState !== after?.desiredState || ended !== isOver(before);
-    if (isNews && (ended || !isWanted(after))) yield task.serviceId;
+    if (isNews && (ended || !isWanted(after))) mark(task.serviceId);
   } else if (event.table === 'nodes') {
     const { before, after } = event;
     if (before === undefined || !mustLeave(after) || !altersDemand(before, after)) return;
-    for (const task of view.tasks.by('node', before.id)) if (isOnItsWay(task)) yield task.serviceId;
+    for (const task of view.tasks.by('node', before.id)) if (isOnItsWay(task)) mark(task.serviceId);
   }
 }
 

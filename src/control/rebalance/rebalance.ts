@@ -16,7 +16,7 @@ import { TaskState } from '../../model/states.ts';
 import { slotKey } from '../../store/schema.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
 import { Elapsed } from '../elapsed.ts';
-import { Loop } from '../loop.ts';
+import { Loop, type Mark } from '../loop.ts';
 import { isAvailable } from '../scheduler/filters.ts';
 import { endTask, isWanted, replaceTask, slotOf, type ControlDeps } from '../tasks.ts';
 import { movesOf, staysBecause, waitsBecause } from './plan.ts';
@@ -57,7 +57,7 @@ class Rebalancer {
     this.loop = new Loop(deps, {
       name: 'rebalance',
       initial: () => this.#begin(),
-      affected: (event, view) => this.#affected(event, view),
+      affected: (event, view, mark) => this.#affected(event, view, mark),
       reconcile: (keys) => this.#reconcile(keys),
     });
   }
@@ -67,17 +67,17 @@ class Rebalancer {
     return ['step', 'auto'];
   }
 
-  *#affected(event: Event, view: View): Iterable<string> {
+  #affected(event: Event, view: View, mark: Mark): void {
     if (event.table === 'clusters') {
-      if (event.before?.rebalanceAsked !== event.after?.rebalanceAsked) yield 'step';
+      if (event.before?.rebalanceAsked !== event.after?.rebalanceAsked) mark('step');
     } else if (event.table === 'tasks') {
       const move = view.clusters.get(CLUSTER_ROW)?.rebalance?.move;
       const task = (event.after ?? event.before)!;
-      if (task.serviceId === move?.serviceId && task.slot === move.slot) yield 'step';
+      if (task.serviceId === move?.serviceId && task.slot === move.slot) mark('step');
     } else if (event.table === 'nodes') {
       if (takesTasks(event.before) === takesTasks(event.after)) return;
       this.#settledAtMs = this.#deps.clock.monotonic() + SETTLE_MS;
-      if (takesTasks(event.after)) yield 'auto';
+      if (takesTasks(event.after)) mark('auto');
     }
   }
 

@@ -8,7 +8,7 @@ import type { Node, Task } from '../../model/objects.ts';
 import type { GenericResource } from '../../model/specs.ts';
 import { TaskState } from '../../model/states.ts';
 import type { Event, Transaction, View } from '../../store/store.ts';
-import { Loop, type LoopDeps } from '../loop.ts';
+import { Loop, type LoopDeps, type Mark } from '../loop.ts';
 import { Failures } from './failures.ts';
 import { Verdict, explain, isAvailable, judge, judgeKind } from './filters.ts';
 import { claim, stillOffered } from './generic.ts';
@@ -73,7 +73,7 @@ export class Scheduler {
     this.loop = new Loop(deps, {
       name: 'scheduler',
       initial: (view) => this.#rebuild(view),
-      affected: (event, view) => this.#affected(event, view),
+      affected: (event, view, mark) => this.#affected(event, view, mark),
       reconcile: () => this.#reconcile(),
     });
   }
@@ -87,13 +87,13 @@ export class Scheduler {
   }
 
   /** Moves the figures on, too: it sees each event once, in order, before any later run. */
-  #affected(event: Event, view: View): string[] {
+  #affected(event: Event, view: View, mark: Mark): void {
+    let isNew = false;
     if (event.table === 'nodes') this.nodes.applyNode(event.before, event.after);
-    else if (event.table === 'tasks') {
-      if (this.#applyTask(event.before, event.after, view)) return [PENDING];
-    } else return [];
+    else if (event.table === 'tasks') isNew = this.#applyTask(event.before, event.after, view);
+    else return;
     const hasNews = this.nodes.changes.now !== this.#seen.all && !this.#pending.isEmpty;
-    return hasNews ? [PENDING] : [];
+    if (isNew || hasNews) mark(PENDING);
   }
 
   /** True if the task is a new one to find a node for. */

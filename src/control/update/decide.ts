@@ -61,24 +61,29 @@ export interface Step {
 export type Age = (of: string, moment: string) => number;
 
 export function nextStep(slots: readonly RolloutSlot[], rollout: Rollout, policy: Policy, age: Age): Step {
-  const { arrived, failed, restore, waiting, failures, ...sums } = summed(slots, rollout.id, policy, age);
+  return stepBy(summed(slots, rollout.id, policy, age), rollout, policy, age);
+}
+
+/** The same from sums that were kept (books.ts). */
+export function stepBy(of: Sums, rollout: Rollout, policy: Policy, age: Age): Step {
+  const { arrived, failed, restore, waiting, failures, slots, ...sums } = of;
   const base = { arrived, failed, restore, replace: [] };
 
   const latest = failed.findLast(({ task }) => task.rollout?.id === rollout.id);
   if (latest !== undefined && policy.action !== 'continue' && exceeds(failures, rollout, policy))
     return { ...base, giveUp: latest, state: 'busy' };
 
-  const taken = slots.length - waiting.length;
+  const taken = slots - waiting.size;
   const allowed = Math.max(0, Math.min(policy.parallelism - sums.busy, policy.canaries - taken));
-  const replace = first(waiting, allowed, inTurn);
+  const replace = waiting.first(allowed);
 
-  const held = waiting.length > replace.length && taken + replace.length >= policy.canaries;
-  const ends = (waiting.length === replace.length || held) && replace.length === 0 && restore.length === 0;
+  const held = waiting.size > replace.length && taken + replace.length >= policy.canaries;
+  const ends = (waiting.size === replace.length || held) && replace.length === 0 && restore.length === 0;
   // One that had only to leave what was on its way is watched, too: clients look now and then, and are to see it.
   const begunMs = rollout.slots === 0 ? 0 : left(policy.monitorMs, age(String(rollout.id), rollout.startedAt));
   const watchMs = Math.max(begunMs, sums.watchMs);
   const { inFlight } = sums;
-  const waitsForRest = waiting.length > replace.length && !held;
+  const waitsForRest = waiting.size > replace.length && !held;
   const againMs = Math.min(
     sums.leftMs,
     waitsForRest ? sums.restsMs : Infinity,
@@ -95,8 +100,9 @@ export function nextStep(slots: readonly RolloutSlot[], rollout: Rollout, policy
 
 /** What the turns of all slots come to. Durations in milliseconds: the shortest until one in flight counts as failed and until a
  * delay is over, Infinity if there is none; the longest for which one is still watched. */
-interface Sums extends Pick<Step, 'arrived' | 'failed' | 'restore'> {
-  waiting: RolloutSlot[];
+export interface Sums extends Pick<Step, 'arrived' | 'failed' | 'restore'> {
+  slots: number;
+  waiting: Waiting;
   /** Slots that count against the parallelism. */
   busy: number;
   failures: number;
@@ -106,13 +112,36 @@ interface Sums extends Pick<Step, 'arrived' | 'failed' | 'restore'> {
   watchMs: number;
 }
 
-/** In one pass: this is done for every slot of a service whenever one of its tasks has moved. */
+/** The slots that have yet to be replaced. */
+export interface Waiting {
+  readonly size: number;
+  /** The next `count` of them, in turn. */
+  first(count: number): RolloutSlot[];
+}
+
 function summed(slots: readonly RolloutSlot[], id: number, policy: Policy, age: Age): Sums {
-  const sums: Sums = {
+  const waiting: RolloutSlot[] = [];
+  const sums = noSums(slots.length, {
+    get size() {
+      return waiting.length;
+    },
+    first: (count) => (count > 0 ? waiting.sort(inTurn).slice(0, count) : []),
+  });
+  for (const slot of slots) {
+    const turn = turnOf(slot, id, policy, age);
+    if (turn.waits) waiting.push(slot);
+    count(sums, turn);
+  }
+  return sums;
+}
+
+export function noSums(slots: number, waiting: Waiting): Sums {
+  return {
+    slots,
     arrived: [],
     failed: [],
     restore: [],
-    waiting: [],
+    waiting,
     busy: 0,
     failures: 0,
     inFlight: false,
@@ -120,45 +149,45 @@ function summed(slots: readonly RolloutSlot[], id: number, policy: Policy, age: 
     restsMs: Infinity,
     watchMs: 0,
   };
-  for (const slot of slots) {
-    if (slot.dirty && slot.outgoingIsClean === true) sums.restore.push(slot);
-    const { waits, made, news, inFlight, leftMs, restsMs, watchMs, failed } = turnOf(slot, id, policy, age);
-    if (waits) sums.waiting.push(slot);
-    if (news === 'arrived') sums.arrived.push(made!);
-    else if (news !== undefined) sums.failed.push(news);
-    if (inFlight || restsMs > 0) sums.busy += 1;
-    if (failed) sums.failures += 1;
-    if (inFlight) {
-      sums.inFlight = true;
-      sums.leftMs = Math.min(sums.leftMs, leftMs);
-    }
-    if (restsMs > 0) sums.restsMs = Math.min(sums.restsMs, restsMs);
-    sums.watchMs = Math.max(sums.watchMs, watchMs);
-  }
-  return sums;
 }
 
-/** What does not run goes first, then low numbers. */
-function inTurn(a: RolloutSlot, b: RolloutSlot): number {
-  return Number(isRunning(standing(a))) - Number(isRunning(standing(b))) || a.current.slot - b.current.slot;
+/** Adds what a slot's turn comes to, but for its waiting. */
+export function count(sums: Sums, turn: Turn): void {
+  const { slot, made, news, inFlight, leftMs, restsMs, watchMs, failed } = turn;
+  if (isToBeRestored(slot)) sums.restore.push(slot);
+  if (news === 'arrived') sums.arrived.push(made!);
+  else if (news !== undefined) sums.failed.push(news);
+  if (inFlight || restsMs > 0) sums.busy += 1;
+  if (failed) sums.failures += 1;
+  if (inFlight) {
+    sums.inFlight = true;
+    sums.leftMs = Math.min(sums.leftMs, leftMs);
+  }
+  if (restsMs > 0) sums.restsMs = Math.min(sums.restsMs, restsMs);
+  sums.watchMs = Math.max(sums.watchMs, watchMs);
 }
 
-/** The first `count` in an order, without sorting the others. */
-function first<T>(items: readonly T[], count: number, order: (a: T, b: T) => number): T[] {
-  if (count >= items.length) return [...items].sort(order);
-  const kept: T[] = [];
-  for (const item of count > 0 ? items : []) {
-    if (kept.length === count && order(item, kept.at(-1)!) >= 0) continue;
-    let at = kept.length;
-    while (at > 0 && order(item, kept[at - 1]!) < 0) at -= 1;
-    kept.splice(at, 0, item);
-    if (kept.length > count) kept.pop();
-  }
-  return kept;
+function isToBeRestored({ dirty, outgoingIsClean }: RolloutSlot): boolean {
+  return dirty && outgoingIsClean === true;
+}
+
+/** True once time alone changes nothing of a slot's turn, and nothing is to be done for it but to wait for its turn. */
+export function isAtRest({ slot, news, inFlight, restsMs, watchMs }: Turn): boolean {
+  return !isToBeRestored(slot) && news === undefined && !inFlight && restsMs === 0 && watchMs === 0;
+}
+
+/** What does not run goes first, then low numbers; slots without a number by their node. */
+export function inTurn(a: RolloutSlot, b: RolloutSlot): number {
+  return Number(isRunning(standing(a))) - Number(isRunning(standing(b))) || byNumber(a.current, b.current);
+}
+
+function byNumber(a: Task, b: Task): number {
+  if (a.slot !== b.slot || a.slot !== 0 || a.nodeId === b.nodeId) return a.slot - b.slot;
+  return a.nodeId < b.nodeId ? -1 : 1;
 }
 
 /** Where a slot stands in the rollout. */
-interface Turn {
+export interface Turn {
   slot: RolloutSlot;
   /** It has yet to be replaced. */
   waits: boolean;
@@ -178,7 +207,8 @@ interface Turn {
   failed: boolean;
 }
 
-function turnOf(slot: RolloutSlot, id: number, policy: Policy, age: Age): Turn {
+/** Where a slot stands in the rollout `id`. */
+export function turnOf(slot: RolloutSlot, id: number, policy: Policy, age: Age): Turn {
   const own = newest(slot.tasks, (task) => task.rollout?.id === id);
   // A task of a rollout that this one took over from, still on its way, is waited for like its own.
   const made = own ?? (!slot.dirty && slot.current.rollout !== undefined ? slot.current : undefined);

@@ -10,31 +10,38 @@ import type { RolloutSlot } from './decide.ts';
 
 /** The slots a rollout is about: for a global service those of the nodes that take tasks now. */
 export function rolloutSlots(view: View, service: Service): RolloutSlot[] {
-  const isDirty = dirtiness(view, service);
-  const slots: RolloutSlot[] = [];
-  for (const slot of slotsOf(view.tasks.by('service', service.id))) {
-    const { current, outgoing, tasks } = slot;
-    const isGlobal = current.slot === 0;
-    if (isGlobal && demandOn(view.nodes.get(current.nodeId), service.spec.TaskTemplate.Placement) !== 'run') continue;
-    const dirty = isDirty(current);
-    const outgoingIsClean = dirty && outgoing !== undefined && !isDirty(outgoing);
-    slots.push({ current, ...(outgoing === undefined ? {} : { outgoing }), tasks, dirty, outgoingIsClean });
-  }
-  return slots;
+  const isDirty = dirtiness(service);
+  return slotsOf(view.tasks.by('service', service.id)).flatMap(
+    (slot) => rolloutSlot(view, service, slot, isDirty) ?? [],
+  );
 }
 
-/** Whether tasks of the service are dirty; compares specs once per version, not once per task. */
-function dirtiness(view: View, service: Service): (task: Task) => boolean {
+/** One of them; undefined if the rollout is not about this slot. */
+export function rolloutSlot(view: View, service: Service, slot: Slot, isDirty: Dirtiness): RolloutSlot | undefined {
+  const { current, outgoing, tasks } = slot;
+  const isGlobal = current.slot === 0;
+  if (isGlobal && demandOn(view.nodes.get(current.nodeId), service.spec.TaskTemplate.Placement) !== 'run')
+    return undefined;
+  const dirty = isDirty(view, current);
+  const outgoingIsClean = dirty && outgoing !== undefined && !isDirty(view, outgoing);
+  return { current, ...(outgoing === undefined ? {} : { outgoing }), tasks, dirty, outgoingIsClean };
+}
+
+/** Says of a task of one service whether it is dirty. */
+export type Dirtiness = (view: View, task: Task) => boolean;
+
+/** Compares specs once per version, not once per task. */
+export function dirtiness(service: Service): Dirtiness {
   const verdicts = new Map<number, boolean | 'unless its node fits'>();
-  const verdictOn = (task: Task) => {
+  const verdictOn = (view: View, task: Task) => {
     const spec = specOf(view, task, service);
     if (isTaskDirty(task, spec, service, () => true)) return true;
     return isTaskDirty(task, spec, service, () => false) && 'unless its node fits';
   };
-  return (task) => {
+  return (view, task) => {
     let verdict = verdicts.get(task.specVersion);
     if (verdict === undefined) {
-      verdict = verdictOn(task);
+      verdict = verdictOn(view, task);
       verdicts.set(task.specVersion, verdict);
     }
     if (typeof verdict === 'boolean') return verdict;

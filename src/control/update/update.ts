@@ -4,12 +4,13 @@
  * tasks as they are (decide.ts); it is one transaction, and where that would be too large, further ones that look anew at
  * what they change. A new spec simply makes another rollout.
  *
- * Keys: service ids. A look costs the tasks of the one service; so that this does not add up, a service with many slots is
- * looked at after a pause, with all that has happened meanwhile.
+ * Keys: service ids. A look costs the slots that have changed and those on their way (books.ts), and one that changes the
+ * service, as at the beginning and the end, all of its slots. So that this does not add up, a service with many slots is looked
+ * at after a pause, with all that has happened meanwhile.
  */
 import { timestamp } from '../../model/clock.ts';
 import { isHeldBack } from '../../model/depends-on.ts';
-import { isJob, type Service, type Task } from '../../model/objects.ts';
+import { isJob, type Rollout, type Service, type Task } from '../../model/objects.ts';
 import { asksForConfirm } from '../../model/rollouts.ts';
 import { TaskState } from '../../model/states.ts';
 import { slotKey } from '../../store/schema.ts';
@@ -17,7 +18,7 @@ import type { Event, Transaction, View } from '../../store/store.ts';
 import { updateInChunks } from '../chunks.ts';
 import { Elapsed } from '../elapsed.ts';
 import { altersDemand } from '../per-node.ts';
-import { Loop } from '../loop.ts';
+import { Loop, type Mark } from '../loop.ts';
 import { endedByItself } from '../restart.ts';
 import { judgeKind, isAvailable, Verdict } from '../scheduler/filters.ts';
 import { requirementsOf } from '../scheduler/requirements.ts';
@@ -32,20 +33,22 @@ import {
   type ControlDeps,
   type Slot,
 } from '../tasks.ts';
-import { nextStep, type Age, type Policy, type RolloutSlot, type Step } from './decide.ts';
+import { RolloutBooks, touchBooks } from './books.ts';
+import { nextStep, stepBy, type Age, type Policy, type RolloutSlot, type Step } from './decide.ts';
 import { policyOf } from './policy.ts';
 import { isPaused, isUnderWay, keptTask, rolloutSlots } from './slots.ts';
 import { begun, completed, paused, rolledBack, waiting } from './status.ts';
 
 /** Tasks that one transaction notes, and slots it fills: up to three rows each, and etcd takes 128. */
 const BATCH = 30;
-/** The pause between two looks at a service: with so many slots a millisecond, and no more than so long. */
-const PAUSE = { slotsPerMs: 20, mostMs: 2_000 };
+/** The pause between two looks at a service: a millisecond for so many slots that it has to ask, and no more than so long. */
+const PAUSE = { slotsPerMs: 10, mostMs: 2_000 };
 
 /** What is remembered of a service whose rollout is under way. */
 interface Watched {
   /** The moments its rollout counts from. */
   elapsed: Elapsed;
+  books: RolloutBooks;
   /** On the monotonic clock: not looked at earlier. */
   restsUntilMs: number;
 }
@@ -55,14 +58,14 @@ export function updateLoop(deps: ControlDeps): Loop {
   const watched = new Map<string, Watched>();
 
   const look = async (serviceId: string): Promise<void> => {
-    const watch = watched.get(serviceId) ?? { elapsed: new Elapsed(clock), restsUntilMs: 0 };
+    const watch = watched.get(serviceId) ?? { elapsed: new Elapsed(clock), books: new RolloutBooks(), restsUntilMs: 0 };
     watched.set(serviceId, watch);
     const earlyMs = watch.restsUntilMs - clock.monotonic();
     if (earlyMs > 0) {
       loop.mark(serviceId, earlyMs);
       return;
     }
-    const seen = store.view((view) => lookAt(view, serviceId, clock.now(), watch.elapsed));
+    const seen = store.view((view) => lookOn(view, serviceId, clock.now(), watch));
     // Where the service itself is to change, all of it is decided on the newest state.
     const looked =
       seen === 'rest' || !seen.changesService
@@ -72,7 +75,7 @@ export function updateLoop(deps: ControlDeps): Loop {
       watched.delete(serviceId);
       return;
     }
-    watch.restsUntilMs = clock.monotonic() + Math.min(Math.floor(looked.slots.length / PAUSE.slotsPerMs), PAUSE.mostMs);
+    watch.restsUntilMs = clock.monotonic() + Math.min(Math.floor(looked.cost / PAUSE.slotsPerMs), PAUSE.mostMs);
     let stale = 0;
     await updateInChunks(
       store,
@@ -96,7 +99,10 @@ export function updateLoop(deps: ControlDeps): Loop {
       for (const task of view.tasks.all()) if (isOutdated(view, task)) yield task.serviceId;
     },
 
-    affected,
+    affected(event, view, mark) {
+      if (watched.size > 0) touchBooks(event, view, (serviceId) => watched.get(serviceId)?.books);
+      affected(event, view, mark);
+    },
 
     async reconcile(keys) {
       const failure = (await Promise.allSettled([...keys].map(look))).find(({ status }) => status === 'rejected');
@@ -106,7 +112,7 @@ export function updateLoop(deps: ControlDeps): Loop {
   return loop;
 }
 
-function* affected(event: Event, view: View): Iterable<string> {
+function affected(event: Event, view: View, mark: Mark): void {
   if (event.table === 'services') {
     const { before, after } = event;
     if (before === undefined || after === undefined) return;
@@ -117,16 +123,16 @@ function* affected(event: Event, view: View): Iterable<string> {
       before.updateStatus !== after.updateStatus ||
       before.promoted !== after.promoted ||
       before.confirmed !== after.confirmed;
-    if (moved) yield after.id;
+    if (moved) mark(after.id);
   } else if (event.table === 'tasks') {
     const { before, after } = event;
     const service = view.services.get((after ?? before)!.serviceId);
-    if (service !== undefined && isUnderWay(service) && bearsOn(view, service, before, after)) yield service.id;
+    if (service !== undefined && isUnderWay(service) && bearsOn(view, service, before, after)) mark(service.id);
   } else if (event.table === 'nodes') {
     // A node may stop (or begin) to fit a placement that changed; a paused or silent one's tasks are updated afterwards.
     const { before, after } = event;
     if (after === undefined || !altersDemand(before, after)) return;
-    for (const task of view.tasks.by('node', after.id)) if (isOutdated(view, task)) yield task.serviceId;
+    for (const task of view.tasks.by('node', after.id)) if (isOutdated(view, task)) mark(task.serviceId);
   }
 }
 
@@ -162,11 +168,8 @@ type Work =
 
 /** What is to be done next. */
 interface Looked {
-  slots: RolloutSlot[];
-  step: Step;
-  policy: Policy;
-  /** The service with the rollout that is under way, or would begin in the transaction `index`. */
-  service: Service;
+  /** How many slots it has asked, or is likely to ask next time. */
+  cost: number;
   work: Work[];
   /** The step changes the service too, not only its tasks. */
   changesService: boolean;
@@ -174,8 +177,38 @@ interface Looked {
   againMs?: number;
 }
 
+/** … and all that it rests on. */
+interface LookedWhole extends Looked {
+  slots: RolloutSlot[];
+  step: Step;
+  policy: Policy;
+  /** The service with the rollout that is under way, or would begin in the transaction `index`. */
+  service: Service;
+}
+
+/** As `lookAt`; of a rollout that goes on, only what has changed since the last look, and what is on its way. */
+function lookOn(view: View, serviceId: string, nowMs: number, { elapsed, books }: Watched): Looked | 'rest' {
+  const service = view.services.get(serviceId);
+  const goesOn = isUnderWay(service) && service?.rollout?.version === service?.meta.version;
+  if (service?.rollout === undefined || isJob(service) || !goesOn) return lookAt(view, serviceId, nowMs, elapsed);
+  const policy = policyOf(service, books.read(view, service));
+  const age = ages(elapsed, nowMs);
+  const step = stepBy(books.sums(service.rollout.id, policy, age), service.rollout, policy, age);
+  const changesService =
+    step.giveUp !== undefined || step.state !== 'busy' || waiting(service, undefined, []) !== service;
+  return { cost: books.open, changesService, ...toDo(step, service.rollout, policy, nowMs) };
+}
+
+/** What a step asks for, and when to look again. */
+function toDo(step: Step, { id }: Rollout, policy: Policy, nowMs: number): Pick<Looked, 'work' | 'againMs'> {
+  const work = [...notesOf(step, nowMs), ...changesOf(step, id, policy)];
+  const deadlineMs = step.replace.length > 0 ? policy.deadlineMs : Infinity;
+  const againMs = Math.min(step.againMs ?? Infinity, deadlineMs);
+  return { work, ...(againMs === Infinity ? {} : { againMs }) };
+}
+
 /** Finds the next step of a service's rollout, or `rest` if there is no rollout to be looked at. `index` names a new one. */
-function lookAt(view: View, serviceId: string, nowMs: number, elapsed: Elapsed, index = 0): Looked | 'rest' {
+function lookAt(view: View, serviceId: string, nowMs: number, elapsed: Elapsed, index = 0): LookedWhole | 'rest' {
   const before = view.services.get(serviceId);
   // A job's next run replaces the one before as a whole: control/jobs/.
   if (before === undefined || isJob(before) || isPaused(before)) return 'rest';
@@ -185,12 +218,10 @@ function lookAt(view: View, serviceId: string, nowMs: number, elapsed: Elapsed, 
   const service = isNew ? begun(before, slots, index, nowMs) : before;
   const policy = policyOf(service, slots.length);
   const step = nextStep(slots, service.rollout!, policy, ages(elapsed, nowMs));
-  const work = [...notesOf(step, nowMs), ...changesOf(step, service.rollout!.id, policy)];
-  const deadlineMs = step.replace.length > 0 ? policy.deadlineMs : Infinity;
-  const againMs = Math.min(step.againMs ?? Infinity, deadlineMs);
   const changesService =
     isNew || step.giveUp !== undefined || step.state !== 'busy' || waiting(service, undefined, slots) !== before;
-  return { slots, step, policy, service, work, changesService, ...(againMs === Infinity ? {} : { againMs }) };
+  const todo = toDo(step, service.rollout!, policy, nowMs);
+  return { cost: slots.length, slots, step, policy, service, changesService, ...todo };
 }
 
 /** Takes the next step, as far as it goes into one transaction. Returns what is left of it. */
