@@ -3,7 +3,6 @@ import { connect } from 'node:http2';
 import { randomBytes } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { MemoryJournal } from '../journal/memory.ts';
 import { silentLog, type Clock } from '../model/clock.ts';
 import { CLUSTER_ROW } from '../model/objects.ts';
 import { createCertificateRequest, issueNodeCertificate } from '../pki/authority.ts';
@@ -17,20 +16,15 @@ import {
 } from '../pki/identity.ts';
 import { Renewal } from '../pki/renewal.ts';
 import { createJoinToken } from '../pki/token.ts';
-import { Store } from '../store/store.ts';
 import { exchange } from './http.ts';
 import { renew } from './join.ts';
 import { renewCertificate, requestCertificate } from './request-certificate.ts';
-import type { DispatchOptions } from './server.ts';
-import { manager, node, realClock, type Manager } from './testbed.fixture.ts';
+import { newManager, node, realClock, type Manager } from './testbed.fixture.ts';
 
 const HOUR = 3_600_000;
 const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/.source;
 const REMOVED = 'node is not part of this cluster any more';
 const until = <T>(fn: () => T, timeout = 30_000) => vi.waitFor(fn, { timeout, interval: 5 });
-
-const newManager = async (options: Partial<DispatchOptions> = {}) =>
-  manager({ ...options, store: await Store.open(new MemoryJournal()) });
 
 const shifted = (byMs: number): Clock => ({ ...realClock, now: () => Date.now() + byMs });
 

@@ -3,19 +3,12 @@ import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { connect as connectTcp } from 'node:net';
 import * as fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { MemoryJournal } from '../journal/memory.ts';
-import type { TaskStatusReport } from '../model/assignments.ts';
 import { TaskState } from '../model/states.ts';
 import type { Identity } from '../pki/identity.ts';
-import { Store } from '../store/store.ts';
 import { encodeFrame } from './frames.ts';
-import type { DispatchOptions } from './server.ts';
-import { frame, hello, manager, putService, raw, service, task, type Manager } from './testbed.fixture.ts';
+import { frame, hello, newManager, putService, raw, running, service, task, type Manager } from './testbed.fixture.ts';
 
 const until = <T>(fn: () => T) => vi.waitFor(fn, { timeout: 30_000, interval: 5 });
-
-const newManager = async (options: Partial<DispatchOptions> = {}) =>
-  manager({ ...options, store: await Store.open(new MemoryJournal()) });
 
 let m: Manager;
 beforeEach(async () => {
@@ -24,10 +17,6 @@ beforeEach(async () => {
 afterEach(() => m.close());
 
 const nodeState = (id: string) => m.store.view((view) => view.nodes.get(id)?.status.state);
-const running = (taskId: string, state: TaskState = TaskState.RUNNING): TaskStatusReport => ({
-  taskId,
-  status: { timestamp: '2026-01-01T00:00:01.000Z', state, message: 'started', container: { id: 'c1', pid: 7 } },
-});
 
 describe('at the edge', () => {
   const refused = async (identity: Identity | undefined, bytes: Buffer) => {

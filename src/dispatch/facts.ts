@@ -114,6 +114,8 @@ function markPayloadsOf(
 ): void {
   for (const task of [before, after]) {
     if (task === undefined || task.nodeId === '') continue;
+    // What it referred to has not moved: it is marked with where the task is now.
+    if (task === before && after?.nodeId === task.nodeId && after.specVersion === task.specVersion) continue;
     for (const fact of payloadFactsOf(view, task, events)) mark(task.nodeId, fact);
   }
 }
@@ -121,7 +123,8 @@ function markPayloadsOf(
 function markTask(before: Task | undefined, after: Task | undefined, marks: Marks): void {
   const id = (after ?? before)!.id;
   if (taskMoved(before, after)) {
-    for (const nodeId of new Set([before?.nodeId, after?.nodeId])) if (nodeId) marks.own(nodeId, `task ${id}`);
+    if (before?.nodeId) marks.own(before.nodeId, `task ${id}`);
+    if (after?.nodeId && after.nodeId !== before?.nodeId) marks.own(after.nodeId, `task ${id}`);
   }
   if (endpointMoved(before, after)) {
     for (const task of [before, after]) {
@@ -245,8 +248,16 @@ function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | nu
 /** The cluster's log driver (`TaskDefaults`) for a task whose service names none. It counts when the container is made. */
 function withLogDriver(view: View, spec: TaskSpec): TaskSpec {
   const LogDriver = view.clusters.get(CLUSTER_ROW)?.spec.TaskDefaults.LogDriver;
-  return spec.LogDriver !== undefined || LogDriver === undefined ? spec : { ...spec, LogDriver };
+  if (spec.LogDriver !== undefined || LogDriver === undefined) return spec;
+  const known = withDriver.get(spec);
+  if (known?.LogDriver === LogDriver) return known;
+  const given = { ...spec, LogDriver };
+  withDriver.set(spec, given);
+  return given;
 }
+
+/** Specs that got the cluster's log driver: one object for all tasks of a version, so that it is written out once (fact-text.ts). */
+const withDriver = new WeakMap<TaskSpec, TaskSpec>();
 
 function networkOf(view: View, nodeId: string, networkId: string): NetworkAssignment | null {
   const network = view.networks.get(networkId);

@@ -31,6 +31,10 @@ export class FrameReader {
 
   /** Takes what arrived and yields each message it completes. Throws FrameError; the reader is of no use after that. */
   *push(chunk: Buffer): Iterable<unknown> {
+    if (this.#size === 0 && this.#isOneMessage(chunk)) {
+      yield parse(chunk.toString('utf8', HEADER_BYTES));
+      return;
+    }
     this.#chunks.push(chunk);
     this.#size += chunk.length;
     while (this.#size >= HEADER_BYTES) {
@@ -43,6 +47,12 @@ export class FrameReader {
       this.#size = all.length - HEADER_BYTES - length;
       yield parse(all.toString('utf8', HEADER_BYTES, HEADER_BYTES + length));
     }
+  }
+
+  /** As small ones nearly always come: whole and alone. */
+  #isOneMessage(chunk: Buffer): boolean {
+    const size = chunk.length - HEADER_BYTES;
+    return size >= 0 && size <= this.#maxBytes && chunk.readUInt32BE() === size;
   }
 
   #header(): number {

@@ -4,7 +4,7 @@
  */
 import type { Clock, Log, Random } from '../model/clock.ts';
 import { newId } from '../model/ids.ts';
-import { CLUSTER_ROW, type Cluster } from '../model/objects.ts';
+import { CLUSTER_ROW, type Cluster, type Node } from '../model/objects.ts';
 import type { SwarmSpec } from '../model/specs.ts';
 import { InvalidCertificateRequest, issueNodeCertificate } from '../pki/authority.ts';
 import type { CertifiedNode, NodeRole } from '../pki/identity.ts';
@@ -12,7 +12,7 @@ import { signerOf } from '../pki/rotation.ts';
 import { roleOfToken } from '../pki/token.ts';
 import type { Store } from '../store/store.ts';
 import { RequestError } from './http.ts';
-import { parseCertificateRequest, type CertificateAnswer } from './messages.ts';
+import { parseCertificateRequest, type CertificateAnswer, type EtcdKind } from './messages.ts';
 import { addNode, NodeRemoved } from './node-writes.ts';
 
 const NS_PER_MS = 1_000_000;
@@ -28,15 +28,13 @@ export interface IssueDeps {
 
 export interface JoinDeps extends IssueDeps {
   random: Random;
-  /** The roles in which nodes may join now; others are refused with a sentence. */
-  roles: readonly NodeRole[];
   /** Rejects with RequestError if nobody can take that role now. */
-  checkRole?(role: NodeRole): Promise<void>;
+  checkRole?(role: NodeRole, etcd: EtcdKind): Promise<void>;
 }
 
 /**
  * Answers `POST /v1/certificate`. `peer` is who already asks with a certificate of this cluster.
- * Rejects with RequestError: 400 (not understood), 403 (token), 409 (is a node already), 501 (role).
+ * Rejects with RequestError: 400 (not understood), 403 (token), 409 (is a node already), what `checkRole` rejects with.
  */
 export async function join(
   deps: JoinDeps,
@@ -53,8 +51,7 @@ export async function join(
   if (cluster === undefined) throw new RequestError(503, 'this manager has no cluster yet');
   const role = roleOfToken(request.token, cluster.joinTokens);
   if (role === undefined) throw new RequestError(403, WRONG_TOKEN);
-  if (!deps.roles.includes(role)) throw new RequestError(501, `joining as a ${role} is not supported yet`);
-  await deps.checkRole?.(role);
+  await deps.checkRole?.(role, request.etcd);
 
   const nodeId = newId(random);
   const address = request.advertiseAddress ?? peerAddress;
@@ -70,8 +67,8 @@ export async function join(
 }
 
 /**
- * The next certificate (PEM, with its links) of a node that proved to be `nodeId`: for the key of `csr`, in the role that the store gives
- * the node now, for as long as the cluster's spec says now. Rejects with RequestError: 400 (not understood), 410 (the
+ * The next certificate (PEM, with its links) of a node that proved to be `nodeId`: for the key of `csr`, in the role that it has
+ * now (`certifiedRole`), for as long as the cluster's spec says now. Rejects with RequestError: 400 (not understood), 410 (the
  * node was removed), 503.
  */
 export async function renew(deps: IssueDeps, csr: string, nodeId: string): Promise<string> {
@@ -81,9 +78,18 @@ export async function renew(deps: IssueDeps, csr: string, nodeId: string): Promi
   }));
   if (cluster === undefined) throw new RequestError(503, 'this manager has no cluster yet');
   if (node === undefined) throw new RequestError(410, new NodeRemoved().message);
-  const certificate = await issue(deps, cluster, csr, { nodeId, role: node.spec.Role, address: node.status.address });
-  deps.log.info({ node: nodeId, role: node.spec.Role }, 'a node has renewed its certificate');
+  const role = certifiedRole(node);
+  const certificate = await issue(deps, cluster, csr, { nodeId, role, address: node.status.address });
+  deps.log.info({ node: nodeId, role }, 'a node has renewed its certificate');
   return certificate;
+}
+
+/**
+ * The role that a node's certificate has now. One that was demoted keeps a manager's until the leader has taken it out of the
+ * journal: it would end its part in that at once, and with two managers the vote that takes it out is its own.
+ */
+export function certifiedRole({ spec, manager }: Node): NodeRole {
+  return manager === undefined ? spec.Role : 'manager';
 }
 
 async function issue(

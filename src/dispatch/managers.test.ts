@@ -14,7 +14,18 @@ import { managers, type Managers, type Member } from './managers.fixture.ts';
 import { PATHS, PEER_HEADER } from './messages.ts';
 import { renewCertificate, requestCertificate } from './request-certificate.ts';
 import type { DispatchOptions } from './server.ts';
-import { hello, node, putService, QUICK, raw, realClock, service, task } from './testbed.fixture.ts';
+import {
+  descriptionOf,
+  hello,
+  Memory,
+  node,
+  putService,
+  QUICK,
+  raw,
+  realClock,
+  service,
+  task,
+} from './testbed.fixture.ts';
 
 const until = <T>(fn: () => T) => vi.waitFor(fn, { timeout: 20_000, interval: 5 });
 /** Whoever pauses once is out of time. */
@@ -220,6 +231,35 @@ describe('certificates, at a manager that follows', () => {
     const pem = await renewCertificate({ addresses: [b.address], identity, csr, clock: realClock });
     expect(parseCertificate(pem).subject).toContain('OU=swarm-manager');
     all.release();
+  });
+
+  test('a manager that is demoted is a worker by its certificate once it is out of the journal, and not before', async () => {
+    await start();
+    const roles: (string | undefined)[] = [];
+    const memory = new Memory(() => descriptionOf('b'));
+    a.agent(b.identity, {
+      agent: {
+        replace: (facts) => memory.replace(facts),
+        apply: (changes) => memory.apply(changes),
+        description: () => memory.description(),
+        authority: ({ role }) => void roles.push(role),
+      },
+    });
+    await expect.poll(() => roles.at(-1)).toBe('manager');
+    const renewed = async () => {
+      const { csr } = await createCertificateRequest();
+      const asked = { addresses: [a.address], identity: b.identity, csr, clock: realClock };
+      return /OU=swarm-(\w+)/.exec(parseCertificate(await renewCertificate(asked)).subject)?.[1];
+    };
+    await all.setRole(b.nodeId, 'worker');
+    expect(await renewed()).toBe('manager');
+    expect(roles).not.toContain('worker');
+    await a.store.update((tx) => {
+      const { manager: _, ...worker } = tx.nodes.get(b.nodeId)!;
+      tx.nodes.update(worker);
+    });
+    await expect.poll(() => roles.at(-1)).toBe('worker');
+    expect(await renewed()).toBe('worker');
   });
 
   test('a node that was removed is told so', async () => {

@@ -167,12 +167,16 @@ const managerMessage = z.discriminatedUnion('type', [
 
 const csr = text(16 * 1024);
 const renewalRequest = z.object({ csr });
+/** Where a manager is ready to keep the cluster's state: in a member of etcd of its own, or in an etcd that stands elsewhere. */
+export const etcdKind = z.enum(['own', 'elsewhere']).default('own');
+export type EtcdKind = z.output<typeof etcdKind>;
 const certificateRequest = z.object({
   token: text(256),
   csr,
   availability: z.enum(['active', 'pause', 'drain']).default('active'),
   /** Where other nodes reach the new one; without it, the address it asks from. */
   advertiseAddress: address.optional(),
+  etcd: etcdKind,
 });
 
 const certificateAnswer = z.object({ certificate: z.string(), rootCertificate: z.string() });

@@ -1,6 +1,7 @@
 /**
  * How a node takes its place among the managers. It proves by its certificate that it is to be one and asks the leader, which
- * lets its member of the journal in, and gives it what only managers have: the key of the cluster's state.
+ * lets its member of the journal in (none, where that stands elsewhere), and gives it what only managers have: the key of the
+ * cluster's state.
  */
 import { z } from 'zod';
 import type { Clock } from '../model/clock.ts';
@@ -8,17 +9,19 @@ import type { Identity } from '../pki/identity.ts';
 import { dialManager, isAddress } from './connect.ts';
 import { FrameError } from './frames.ts';
 import { exchange, NotTheLeader, onConnection, RequestError } from './http.ts';
-import { PATHS } from './messages.ts';
+import { etcdKind, PATHS } from './messages.ts';
 
 const peer = z.object({ name: z.string().min(1).max(128), peerUrl: z.url().max(256) });
 const placeRequest = z.object({
   /** host:port by which nodes reach this manager. */
   address: z.string().max(64).refine(isAddress, 'not host:port'),
-  peer,
+  /** What takes part in the managers' own etcd. */
+  peer: peer.optional(),
+  etcd: etcdKind,
 });
 const placeAnswer = z.object({
-  /** All members of the journal, this one among them. */
-  peers: z.array(peer).min(1),
+  /** All members of the managers' own etcd, this one among them. */
+  peers: z.array(peer),
   /** With which the cluster's state is encrypted, the newest last; each in base64. */
   keys: z.array(z.object({ id: z.string().min(1), key: z.string().min(1) })).min(1),
   /** What the managers lock those keys with on their disks; absent: nothing. */

@@ -13,7 +13,14 @@ import { clockDifference, explainTimes } from './clocks.ts';
 import { dialAnyone, dialManager, isAddress, withPort } from './connect.ts';
 import { FrameError } from './frames.ts';
 import { exchange, onConnection, RequestError } from './http.ts';
-import { parseCaAnswer, parseCertificateAnswer, parseRenewalAnswer, PATHS, type CaAnswer } from './messages.ts';
+import {
+  parseCaAnswer,
+  parseCertificateAnswer,
+  parseRenewalAnswer,
+  PATHS,
+  type CaAnswer,
+  type EtcdKind,
+} from './messages.ts';
 
 export interface JoinRequest {
   /** host:port of a manager; port 2377 unless said. */
@@ -22,6 +29,8 @@ export interface JoinRequest {
   availability: NodeSpec['Availability'];
   /** IPv4 address under which the others reach this node; without it, the one the manager sees. */
   advertiseAddress?: string;
+  /** Where this node would keep the cluster's state as a manager. */
+  etcd?: EtcdKind;
   clock: Clock;
   /** Default 20 s, the time after which Docker's clients are told that joining goes on. */
   timeoutMs?: number;
@@ -53,7 +62,7 @@ const RENEWAL_TIMEOUT_MS = 10_000;
 
 /** Joins: resolves with this node's new identity. Rejects with InvalidToken or NoCertificate; then nothing was kept. */
 export async function requestCertificate(request: JoinRequest): Promise<Identity> {
-  const { clock, token, availability, advertiseAddress, timeoutMs = JOIN_TIMEOUT_MS } = request;
+  const { clock, token, availability, advertiseAddress, etcd, timeoutMs = JOIN_TIMEOUT_MS } = request;
   if (!isAddress(request.address)) throw new NoCertificate(`not the address of a manager: ${request.address}`);
   const address = withPort(request.address);
   const expected = parseJoinToken(token).rootDigest;
@@ -67,7 +76,7 @@ export async function requestCertificate(request: JoinRequest): Promise<Identity
 
   const { key, csr } = await createCertificateRequest();
   const manager = dialManager(address, { rootCertificate }, clock);
-  const body = { token: token.trim(), csr, availability, advertiseAddress };
+  const body = { token: token.trim(), csr, availability, advertiseAddress, etcd };
   const answer = await asking(manager, limits, async () =>
     parseCertificateAnswer(await exchange(manager, 'POST', PATHS.certificate, body)),
   );

@@ -8,32 +8,31 @@
 import {
   createSecureServer,
   type Http2SecureServer,
-  type Http2Session,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from 'node:http2';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { SecureContextOptions, TLSSocket } from 'node:tls';
+import type { SecureContextOptions } from 'node:tls';
 import { timestamp, type Timer } from '../model/clock.ts';
-import type { Node } from '../model/objects.ts';
-import {
-  CertificateNotCurrent,
-  UntrustedCertificate,
-  verifyCertificate,
-  type CertifiedNode,
-  type Identity,
-  type NodeRole,
-} from '../pki/identity.ts';
+import type { Identity, NodeRole } from '../pki/identity.ts';
 import { attach, release, seen } from './attach.ts';
-import { CountedIssuers, rootCaOf } from './authority.ts';
+import { rootCaOf } from './authority.ts';
 import { FrameError } from './frames.ts';
 import { NotTheLeader, readJson, RequestError, respondError, respondJson, respondRefusal } from './http.ts';
 import { join, renew } from './join.ts';
 import { LeaderLink } from './leader-link.ts';
-import { parseAssertedPeer, parseRenewalRequest, PATHS, PEER_HEADER, type ManagerAddress } from './messages.ts';
+import {
+  parseRenewalRequest,
+  PATHS,
+  PEER_HEADER,
+  type AssertedPeer,
+  type EtcdKind,
+  type ManagerAddress,
+} from './messages.ts';
 import { NodeRemoved } from './node-writes.ts';
+import { NO_CERTIFICATE, Peers, type Peer } from './peers.ts';
 import { parsePlaceRequest, type GivePlace } from './place.ts';
 import { Session } from './session.ts';
 import { Sessions, type SessionsDeps } from './sessions.ts';
@@ -43,10 +42,8 @@ import { Tunnels, type ServeApi } from './tunnels.ts';
 export interface DispatchOptions extends SessionsDeps {
   /** This manager's own certificate, which agents check; `useIdentity` brings the next one. */
   identity: Identity;
-  /** The roles in which nodes may join. Default: both. */
-  roles?: readonly NodeRole[];
   /** Rejects with RequestError if nobody can take that role now. */
-  checkRole?(role: NodeRole): Promise<void>;
+  checkRole?(role: NodeRole, etcd: EtcdKind): Promise<void>;
   /** Serves the API to other managers while this one leads. Absent: it is not served to them. */
   api?: ServeApi;
   /** Lets another manager in while this one leads. Absent: there can be no other. */
@@ -55,13 +52,6 @@ export interface DispatchOptions extends SessionsDeps {
   flushMs?: number;
   /** A connection on which nothing happens for so long is closed. Default 60 s. */
   idleMs?: number;
-}
-
-/** Who asks: `node` if its certificate is of this cluster, else why it is not. */
-interface Peer {
-  address: string;
-  node?: CertifiedNode;
-  refusal: string;
 }
 
 /** The time in which this manager leads. */
@@ -109,12 +99,7 @@ export class DispatchServer {
   readonly streams: Streams;
   readonly #server: Http2SecureServer;
   readonly #connections = new Set<ServerHttp2Session>();
-  /**
-   * Who has proved on a connection to be a node. It counts for as long as the connection lasts: a certificate that expires
-   * under a session ends nothing.
-   */
-  readonly #nodes = new WeakMap<Http2Session, CertifiedNode>();
-  readonly #issuers: CountedIssuers;
+  readonly #peers: Peers;
   /** Those that have not come as far as HTTP/2 too. */
   readonly #sockets = new Set<Socket>();
   readonly #routes: Record<string, Route>;
@@ -122,7 +107,7 @@ export class DispatchServer {
   constructor(options: DispatchOptions) {
     this.#options = options;
     this.#identity = options.identity;
-    this.#issuers = new CountedIssuers(options.store);
+    this.#peers = new Peers({ ...options, identity: () => this.#identity });
     this.#link = new LeaderLink({ ...options, identity: () => this.#identity });
     this.#tunnels = options.api && new Tunnels(options.api, options.clock);
     this.streams = new Streams({
@@ -292,7 +277,7 @@ export class DispatchServer {
     const { log } = this.#options;
     const request = `${headers[':method']} ${headers[':path']}`;
     stream.on('error', (error) => log.debug({ err: error, request }, 'a request failed'));
-    const peer = this.#peerOf(stream);
+    const peer = this.#peers.of(stream);
     const route = Object.hasOwn(this.#routes, request) ? this.#routes[request] : undefined;
     if (route === undefined) this.#refuse(stream, new RequestError(404, 'page not found'));
     else this.#decide(route, stream, peer, { request, headers, mayWait: route.waits === true });
@@ -328,8 +313,10 @@ export class DispatchServer {
     if (who !== 'anyone' && peer.node === undefined) return new RequestError(401, peer.refusal);
     // Not looked up where it follows: its replica may not know yet of a node that is just coming.
     if (!this.#leads) return leaderOnly ? this.#notTheLeader() : undefined;
-    if (who !== 'anyone' && this.#rowOf(peer) === undefined) return new RequestError(410, new NodeRemoved().message);
-    if (who === 'managers' && !this.#isManager(peer)) return new RequestError(403, 'only managers may ask for this');
+    if (who !== 'anyone' && this.#peers.rowOf(peer) === undefined)
+      return new RequestError(410, new NodeRemoved().message);
+    if (who === 'managers' && !this.#peers.isManager(peer))
+      return new RequestError(403, 'only managers may ask for this');
     return undefined;
   }
 
@@ -358,15 +345,14 @@ export class DispatchServer {
   }
 
   async #join(stream: ServerHttp2Stream, peer: Peer, headers: IncomingHttpHeaders): Promise<void> {
-    const { roles = ['worker', 'manager'] } = this.#options;
     await this.#answer(stream, { path: PATHS.certificate, peer, headers }, (body, { node, address }) =>
-      join({ ...this.#options, roles }, body, node, address),
+      join(this.#options, body, node, address),
     );
   }
 
   async #renew(stream: ServerHttp2Stream, peer: Peer, headers: IncomingHttpHeaders): Promise<void> {
     await this.#answer(stream, { path: PATHS.renewal, peer, headers }, async (body, { node }) => {
-      if (node === undefined) throw new RequestError(401, 'a certificate of this cluster is needed');
+      if (node === undefined) throw new RequestError(401, NO_CERTIFICATE);
       return { certificate: await renew(this.#options, parseRenewalRequest(body).csr, node.nodeId) };
     });
   }
@@ -386,28 +372,18 @@ export class DispatchServer {
   async #answer(
     stream: ServerHttp2Stream,
     { path, peer, headers }: { path: string; peer: Peer; headers: IncomingHttpHeaders },
-    answer: (body: unknown, asker: Omit<Peer, 'refusal'>) => Promise<object>,
+    answer: (body: unknown, asker: AssertedPeer) => Promise<object>,
   ): Promise<void> {
     const asserted = headers[PEER_HEADER];
     const body = await readJson(stream);
     if (this.#leads) {
-      const asker = asserted === undefined ? peer : this.#assertedBy(peer, String(asserted));
+      const asker = asserted === undefined ? peer : this.#peers.assertedBy(peer, String(asserted));
       respondJson(stream, 200, await answer(body, asker));
       return;
     }
     if (asserted !== undefined) throw this.#notTheLeader();
     const { address, node } = peer;
     respondJson(stream, 200, (await this.#link.passOn(path, body, { address, node })) as object);
-  }
-
-  /** Whom a manager speaks for. @throws RequestError 403, FrameError */
-  #assertedBy(peer: Peer, said: string): Omit<Peer, 'refusal'> {
-    if (!this.#isManager(peer)) throw new RequestError(403, 'only managers may speak for others');
-    try {
-      return parseAssertedPeer(JSON.parse(said));
-    } catch (error) {
-      throw error instanceof SyntaxError ? new RequestError(400, `the header ${PEER_HEADER} is not JSON`) : error;
-    }
   }
 
   /** Without a limit of its own: who asks has one, and may ask again. */
@@ -452,14 +428,6 @@ export class DispatchServer {
     return new NotTheLeader(leader === undefined || leader.nodeId === this.#identity.nodeId ? '' : leader.address);
   }
 
-  #rowOf({ node }: Peer): Node | undefined {
-    return node && this.#options.store.view((view) => view.nodes.get(node.nodeId));
-  }
-
-  #isManager(peer: Peer): boolean {
-    return peer.node?.role === 'manager' && this.#rowOf(peer)?.spec.Role === 'manager';
-  }
-
   #openSession(stream: ServerHttp2Stream, peer: Peer): void {
     const { clock, log, flushMs = DEFAULT_FLUSH_MS } = this.#options;
     // oxlint-disable-next-line no-new -- it lives by the stream's events
@@ -480,30 +448,6 @@ export class DispatchServer {
       await handle();
     } finally {
       timer?.cancel();
-    }
-  }
-
-  #peerOf(stream: ServerHttp2Stream): Peer {
-    const { clock, identity } = this.#options;
-    const connection = stream.session;
-    const socket = connection?.socket as TLSSocket | undefined;
-    const address = (socket?.remoteAddress ?? '').replace(/^::ffff:/, '');
-    const known = connection === undefined ? undefined : this.#nodes.get(connection);
-    if (known !== undefined) return { address, node: known, refusal: '' };
-    const certificate = socket?.getPeerX509Certificate();
-    if (connection === undefined || certificate === undefined)
-      return { address, refusal: 'a certificate of this cluster is needed' };
-    try {
-      const node = verifyCertificate(certificate, this.#issuers.get(this.#identity.rootCertificate), clock.now());
-      if (node.clusterId !== identity.clusterId)
-        throw new UntrustedCertificate('the certificate is not of this cluster');
-      this.#nodes.set(connection, node);
-      return { address, node, refusal: '' };
-    } catch (error) {
-      if (error instanceof CertificateNotCurrent)
-        return { address, refusal: new CertificateNotCurrent(error.life, error.nowMs, "the manager's clock").message };
-      if (!(error instanceof UntrustedCertificate)) throw error;
-      return { address, refusal: error.message };
     }
   }
 }

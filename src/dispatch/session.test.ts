@@ -2,29 +2,26 @@ import { createSecureServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MemoryJournal } from '../journal/memory.ts';
-import type { TaskStatusReport } from '../model/assignments.ts';
 import { TaskState } from '../model/states.ts';
 import { Store } from '../store/store.ts';
 import { FrameReader } from './frames.ts';
-import type { DispatchOptions } from './server.ts';
 import {
   descriptionOf,
   frame,
   hello,
   manager,
   network,
+  newManager,
   node,
   putService,
   raw,
+  running,
   service,
   task,
   type Manager,
 } from './testbed.fixture.ts';
 
 const until = <T>(fn: () => T) => vi.waitFor(fn, { timeout: 30_000, interval: 5 });
-
-const newManager = async (options: Partial<DispatchOptions> = {}) =>
-  manager({ ...options, store: await Store.open(new MemoryJournal()) });
 
 let m: Manager;
 beforeEach(async () => {
@@ -33,10 +30,6 @@ beforeEach(async () => {
 afterEach(() => m.close());
 
 const nodeState = (id: string) => m.store.view((view) => view.nodes.get(id)?.status.state);
-const running = (taskId: string, state: TaskState = TaskState.RUNNING): TaskStatusReport => ({
-  taskId,
-  status: { timestamp: '2026-01-01T00:00:01.000Z', state, message: 'started', container: { id: 'c1', pid: 7 } },
-});
 
 describe('a session', () => {
   test('makes the node ready, gives it all its facts at once, and then what changes', async () => {

@@ -9,6 +9,7 @@ import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts
 import type { NodeDescription } from '../model/objects.ts';
 import type { StreamRequest } from '../model/streams.ts';
 import type { AuthorityNews } from './authority.ts';
+import { factText } from './fact-text.ts';
 import { encodeFrame, FrameError, FrameReader } from './frames.ts';
 import type { FactKey } from './facts.ts';
 import { respondError } from './http.ts';
@@ -259,7 +260,7 @@ export class Session {
       this.#dirty.delete(fact);
       const change = readFact(fact);
       if (!full || change.value !== null) {
-        const json = JSON.stringify(change);
+        const json = factText(change);
         changes.push(json);
         bytes += json.length;
       }

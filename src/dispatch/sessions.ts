@@ -11,10 +11,12 @@ import { newId } from '../model/ids.ts';
 import type { Node, NodeDescription, Task } from '../model/objects.ts';
 import { isTerminal } from '../model/states.ts';
 import type { StreamRequest } from '../model/streams.ts';
+import type { NodeRole } from '../pki/identity.ts';
 import { StoreClosed, type Event, type Store, type Transaction, type View } from '../store/store.ts';
 import { authorityNews, changesAuthority } from './authority.ts';
 import { factsOf, markAffected, readFact, type FactKey } from './facts.ts';
 import { RequestError } from './http.ts';
+import { certifiedRole } from './join.ts';
 import { DEFAULT_PERIODS, Liveness, type Periods } from './liveness.ts';
 import type { Hello, ManagerAddress } from './messages.ts';
 import { describeNode, isStale, markDown, markReady, markUnknown, NodeRemoved, takeReports } from './node-writes.ts';
@@ -124,10 +126,12 @@ export class Sessions implements SessionHost {
 
   async report(session: Session, reports: TaskStatusReport[]): Promise<void> {
     const { store, clock, log } = this.#deps;
-    const taken = parts(reports).map((some) =>
-      store.update((tx) => takeReports(tx, session.nodeId, some, clock.now())),
-    );
-    for (const { taskId } of (await Promise.all(taken)).flat())
+    const take = (some: readonly TaskStatusReport[]) =>
+      store.update((tx) => takeReports(tx, session.nodeId, some, clock.now()));
+    // Nearly all batches are one part.
+    const foreign =
+      reports.length <= ROWS_AT_ONCE ? await take(reports) : (await Promise.all(parts(reports).map(take))).flat();
+    for (const { taskId } of foreign)
       log.warn({ node: session.nodeId, task: taskId }, "reported a task that is not the node's; ignored");
   }
 
@@ -174,7 +178,7 @@ export class Sessions implements SessionHost {
       if (event.table !== 'nodes') continue;
       if (event.before === undefined && event.after !== undefined) this.#liveness.away(event.after.id);
       if (event.after === undefined && event.before !== undefined) this.#removed(event.before.id);
-      if (event.before?.spec.Role !== event.after?.spec.Role) this.#tellRole(event.after?.id);
+      if (roleIn(event.before) !== roleIn(event.after)) this.#tellRole(event.after?.id);
       managersChanged ||= event.before?.manager?.address !== event.after?.manager?.address;
     }
     if (managersChanged) this.#tellManagers();
@@ -248,7 +252,7 @@ export class Sessions implements SessionHost {
       const news = authorityNews(view);
       if (news === undefined) return;
       for (const session of sessions) {
-        const role = view.nodes.get(session.nodeId)?.spec.Role;
+        const role = roleIn(view.nodes.get(session.nodeId));
         session.tellAuthority(role === undefined ? news : { ...news, role });
       }
     });
@@ -312,6 +316,10 @@ function parts<T>(rows: readonly T[]): T[][] {
 }
 
 /** Nobody waits for a node that is down. One that is only away for a moment still sends connections where it used to. */
+function roleIn(node: Node | undefined): NodeRole | undefined {
+  return node && certifiedRole(node);
+}
+
 function isLost(node: Node | undefined): boolean {
   return node === undefined || node.status.state === 'down';
 }

@@ -40,5 +40,9 @@ export const silentLog: Log = {
 
 /** RFC 3339 with milliseconds, UTC: how every stored time is written. */
 export function timestamp(nowMs: number): string {
-  return new Date(nowMs).toISOString();
+  if (nowMs !== last.nowMs) last = { nowMs, written: new Date(nowMs).toISOString() };
+  return last.written;
 }
+
+/** Thousands of rows are written in one millisecond: they share its string. */
+let last = { nowMs: NaN, written: '' };
