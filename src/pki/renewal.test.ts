@@ -13,7 +13,7 @@ import {
   type RootCa,
 } from './authority.ts';
 import { identityOf, lifeOf, type Identity, type NodeRole } from './identity.ts';
-import { Renewal, renewalTime } from './renewal.ts';
+import { Renewal, renewalTime, type RenewalDeps } from './renewal.ts';
 
 const START = Date.UTC(2026, 0, 1);
 const MINUTE = 60_000;
@@ -38,7 +38,7 @@ test('renewal is due at 50–80 % of the time since the issue, evenly spread', (
   );
 });
 
-async function setup(lifeMs: number, random = () => 0.5) {
+async function setup(lifeMs: number, random = () => 0.5, more: Pick<RenewalDeps, 'mayChangeIssuer'> = {}) {
   const clock = new FakeClock(START);
   const authority = {
     down: undefined as Error | undefined,
@@ -72,6 +72,7 @@ async function setup(lifeMs: number, random = () => 0.5) {
     certify,
     save: async (parts) => void saved.push(parts.certificate),
     renewed: (next) => void used.push(next),
+    ...more,
   });
   renewal.start();
   /** Certificates are made outside of the clock's world. */
@@ -206,6 +207,39 @@ describe('a node', () => {
     expect(authority.asked).toBe(1);
     await clock.advance(DAY);
     await until(() => expect(authority.asked).toBe(2));
+    await renewal.stop();
+  });
+
+  test('changes the issuer only once it may; its age and another role do not wait for that', async () => {
+    let may = false;
+    const mayChangeIssuer = async () => may;
+    const { clock, authority, renewal, used, until } = await setup(20 * MINUTE, () => 0, { mayChangeIssuer });
+    const next = await createRootCa(START);
+    authority.signs = { root: next, links: await crossSign(next.certificate, root) };
+    const told = { rootCertificate: root.certificate, issuerCertificate: next.certificate };
+    renewal.follow(told, 0);
+    await clock.advance(2_000);
+    expect([authority.asked, renewal.trouble()]).toEqual([0, '']);
+    may = true;
+    await clock.advance(1_000);
+    await until(() => expect(used).toHaveLength(1));
+    await settle();
+
+    may = false;
+    const another = { ...told, issuerCertificate: root.certificate };
+    authority.signs = { root, links: '' };
+    authority.subject = { ...subject, role: 'manager' };
+    renewal.follow({ ...another, role: 'manager' }, 0);
+    await clock.advance(0);
+    await until(() => expect(used).toHaveLength(2));
+    expect(used[1]!.role).toBe('manager');
+    await settle();
+
+    renewal.follow({ ...told, role: 'manager' }, 0);
+    await clock.advance(9 * MINUTE);
+    expect(authority.asked).toBe(2);
+    await clock.advance(2 * MINUTE);
+    await until(() => expect(authority.asked).toBe(3));
     await renewal.stop();
   });
 

@@ -29,6 +29,11 @@ export interface RenewalDeps {
   save(parts: IdentityParts): Promise<void>;
   /** From now on this is the identity: another certificate, or another root to trust. Must not throw. */
   renewed(identity: Identity): void;
+  /**
+   * Whether this node may show a certificate of another issuer now; asked before it is renewed for nothing but that, again and
+   * again until it may. Absent: at once.
+   */
+  mayChangeIssuer?: () => Promise<boolean>;
   /** Pauses after failures. Default 5 s, growing to 10 min. */
   backoffMs?: { first: number; most: number };
 }
@@ -36,6 +41,8 @@ export interface RenewalDeps {
 /** Of the part of its life that is left when it was issued. Docker Swarm's bounds (orchestration.md 2.8). */
 const EARLIEST = 0.5;
 const LATEST = 0.8;
+/** Between two questions whether the issuer may be changed. */
+const HOLD_MS = 500;
 /** The wall clock is looked at this often: it may jump, and hosts sleep. Timers cannot wait for more than 24 days either. */
 const LOOK_MS = 10 * 60_000;
 
@@ -140,6 +147,7 @@ export class Renewal {
     const { clock, log } = this.#deps;
     try {
       const trusts = this.#step === 'trust';
+      if (await this.#isHeld()) return HOLD_MS;
       const next = trusts ? this.#trusting(this.#told!.rootCertificate) : await this.#ask();
       if (this.#stopped) return 0;
       await (this.#saving = this.#deps.save(next));
@@ -159,6 +167,14 @@ export class Renewal {
       log.warn({ err: error, pauseMs: Math.round(pauseMs) }, `${this.trouble()}; trying again`);
       return pauseMs;
     }
+  }
+
+  /** What is due by its age, or is to say another role, waits for nothing. */
+  async #isHeld(): Promise<boolean> {
+    const { clock, mayChangeIssuer } = this.#deps;
+    const role = this.#told?.role ?? this.#identity.role;
+    if (this.#step !== 'renew' || role !== this.#identity.role || clock.now() >= this.#dueMs) return false;
+    return (await mayChangeIssuer?.()) === false;
   }
 
   #use(next: Identity): void {

@@ -12,6 +12,22 @@ export interface EtcdIdentity {
   rootCertificate: string;
 }
 
+/**
+ * PEM texts for an etcd that stands elsewhere: it has to show by its certificate that it is the host that the endpoint names.
+ * Absent: the CAs that Node trusts; no certificate is shown.
+ */
+export interface EtcdTls {
+  caCertificate?: string;
+  certificate?: string;
+  key?: string;
+}
+
+/** Who is on either end of the way to etcd: managers and their etcd, or (`tls`) somebody else's. Neither: no TLS. */
+export interface EtcdParties {
+  identity?: EtcdIdentity;
+  tls?: EtcdTls;
+}
+
 /** What the certificates of the cluster's managers name, in the place of a host; those of other nodes do not. */
 const MANAGER_NAME = 'swarm-manager';
 
@@ -28,8 +44,14 @@ const CHANNEL: Grpc.ChannelOptions = {
   'grpc.enable_http_proxy': 0,
   'grpc.service_config_disable_resolution': 1,
   'grpc.enable_retries': 0,
-  'grpc.ssl_target_name_override': MANAGER_NAME,
 };
+const TO_MANAGERS: Grpc.ChannelOptions = { ...CHANNEL, 'grpc.ssl_target_name_override': MANAGER_NAME };
+
+/** How channels are made. */
+interface Way {
+  credentials: Grpc.ChannelCredentials;
+  options: Grpc.ChannelOptions;
+}
 
 /** A channel, and the streams that stand on it. */
 export class Channel {
@@ -40,10 +62,10 @@ export class Channel {
   #calls = 0;
   #retired = false;
 
-  constructor(grpc: typeof Grpc, endpoint: string, credentials: Grpc.ChannelCredentials) {
+  constructor(grpc: typeof Grpc, endpoint: string, { credentials, options }: Way) {
     this.#grpc = grpc;
     this.endpoint = endpoint;
-    this.client = new grpc.Client(endpoint, credentials, CHANNEL);
+    this.client = new grpc.Client(endpoint, credentials, options);
   }
 
   /**
@@ -98,15 +120,15 @@ export class Channel {
 export class Channels {
   readonly #grpc: typeof Grpc;
   #endpoints: readonly string[];
-  #credentials: Grpc.ChannelCredentials;
+  #way: Way;
   readonly #open = new Map<string, Channel>();
   #at = 0;
   #closed = false;
 
-  constructor(grpc: typeof Grpc, endpoints: readonly string[], identity: EtcdIdentity | undefined) {
+  constructor(grpc: typeof Grpc, endpoints: readonly string[], parties: EtcdParties) {
     this.#grpc = grpc;
     this.#endpoints = endpoints;
-    this.#credentials = credentialsOf(grpc, identity);
+    this.#way = wayOf(grpc, parties);
   }
 
   get endpoints(): readonly string[] {
@@ -122,7 +144,7 @@ export class Channels {
     if (this.#closed) throw new EtcdError('unsent', 'the client of etcd is closed');
     let channel = this.#open.get(endpoint);
     if (channel === undefined) {
-      channel = new Channel(this.#grpc, endpoint, this.#credentials);
+      channel = new Channel(this.#grpc, endpoint, this.#way);
       this.#open.set(endpoint, channel);
     }
     return channel;
@@ -146,7 +168,7 @@ export class Channels {
   }
 
   setIdentity(identity: EtcdIdentity): void {
-    this.#credentials = credentialsOf(this.#grpc, identity);
+    this.#way = wayOf(this.#grpc, { identity });
     this.#retireAll();
   }
 
@@ -162,8 +184,22 @@ export class Channels {
   }
 }
 
-function credentialsOf(grpc: typeof Grpc, identity: EtcdIdentity | undefined): Grpc.ChannelCredentials {
-  if (identity === undefined) return grpc.credentials.createInsecure();
-  const { rootCertificate, key, certificate } = identity;
-  return grpc.credentials.createSsl(Buffer.from(rootCertificate), Buffer.from(key), Buffer.from(certificate));
+function wayOf({ credentials }: typeof Grpc, { identity, tls }: EtcdParties): Way {
+  if (identity !== undefined) {
+    const { rootCertificate, key, certificate } = identity;
+    const shown = { caCertificate: rootCertificate, key, certificate };
+    return { credentials: overTls(credentials, shown), options: TO_MANAGERS };
+  }
+  return {
+    credentials: tls === undefined ? credentials.createInsecure() : overTls(credentials, tls),
+    options: CHANNEL,
+  };
+}
+
+function overTls(
+  credentials: typeof Grpc.credentials,
+  { caCertificate, key, certificate }: EtcdTls,
+): Grpc.ChannelCredentials {
+  const [ca, ...shown] = [caCertificate, key, certificate].map((pem) => (pem === undefined ? null : Buffer.from(pem)));
+  return credentials.createSsl(ca, ...shown);
 }

@@ -7,16 +7,14 @@ import type * as Grpc from '@grpc/grpc-js';
 import type { Clock } from '../../model/clock.ts';
 import { EtcdError, type EtcdApi, type Failure, type Range, type Rows, type Txn, type TxnOutcome } from './api.ts';
 import type { WatchListener } from './api.ts';
-import { Channels, type Channel, type EtcdIdentity } from './channels.ts';
+import { Channels, type Channel, type EtcdIdentity, type EtcdParties } from './channels.ts';
 import { Codec } from './messages.ts';
 import { rowsOf, txnOutcome, txnRequest, type WireRange, type WireTxn } from './wire.ts';
 import { WatchStream } from './watch-stream.ts';
 
-export interface EtcdClientOptions {
+export interface EtcdClientOptions extends EtcdParties {
   /** host:port each; the best first, such as that of the member on this host. */
   endpoints: readonly string[];
-  /** Absent: no TLS. */
-  identity?: EtcdIdentity;
   clock: Clock;
   /** How long one endpoint is given for one call. */
   tryMs?: number;
@@ -45,7 +43,7 @@ export class EtcdClient implements EtcdApi {
   private constructor(grpc: typeof Grpc, codec: Codec, options: EtcdClientOptions) {
     this.#grpc = grpc;
     this.#codec = codec;
-    this.#channels = new Channels(grpc, options.endpoints, options.identity);
+    this.#channels = new Channels(grpc, options.endpoints, options);
     this.#clock = options.clock;
     this.#tryMs = options.tryMs ?? TRY_MS;
   }

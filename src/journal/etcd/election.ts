@@ -14,6 +14,11 @@ import { Term } from './term.ts';
 
 const RETRY_MS = 50;
 
+/** This etcd does not hold the cluster (any more): to stand for election in it is of no use. */
+export class NotHeld extends Error {
+  override readonly name = 'NotHeld';
+}
+
 export interface ElectionDeps {
   api: EtcdApi;
   keys: Keys;
@@ -23,6 +28,8 @@ export interface ElectionDeps {
   log: Log;
   ttlMs: number;
   limits: Limits;
+  /** Whether the key is taken only where the cluster's claim stands. */
+  claimed?: boolean;
   /** Aborted when all of it ends. */
   closed: AbortSignal;
 }
@@ -34,7 +41,7 @@ interface Won {
   revision: number;
 }
 
-/** As SharedJournal's `campaign`. */
+/** As SharedJournal's `campaign`. Rejects with NotHeld too. */
 export async function campaign(deps: ElectionDeps, self: Leader, signal: AbortSignal): Promise<Leadership> {
   const quit = AbortSignal.any([signal, deps.closed]);
   for (;;) {
@@ -61,6 +68,7 @@ async function stand(deps: ElectionDeps, candidacy: Candidacy): Promise<Leadersh
     won = await takeKey(deps, candidacy);
     return won && (await lead(deps, won));
   } catch (error) {
+    if (error instanceof NotHeld) throw error;
     deps.log.warn({ err: error }, 'this manager was not able to stand for election; trying again');
     await won?.journal.resign();
     return undefined;
@@ -69,16 +77,17 @@ async function stand(deps: ElectionDeps, candidacy: Candidacy): Promise<Leadersh
 
 async function takeKey(deps: ElectionDeps, { self, opening, quit }: Candidacy): Promise<Won | undefined> {
   const { api, keys, watch, clock, log, random, limits, ttlMs } = deps;
+  const claim = deps.claimed === true ? [keys.claim] : [];
   const id = Math.floor(random() * 2 ** 52).toString(36);
   const leader = leaderText({ leader: self, term: id, ttlMs });
   const round = roundText(id, 0);
   const txn = {
-    when: opening,
+    when: [...opening, ...claim],
     write: [
       { put: keys.leader, value: leader },
       { put: keys.round, value: round },
     ],
-    otherwise: [keys.leader, keys.round],
+    otherwise: [keys.leader, keys.round, ...claim.map(({ key }) => key)],
   };
   const askedAtMs = clock.monotonic();
   const term = new Term({ clock, id, ttlMs, askedAtMs });
@@ -87,11 +96,12 @@ async function takeKey(deps: ElectionDeps, { self, opening, quit }: Candidacy): 
   while (term.isLive() && !quit.aborted) {
     try {
       const { applied, revision, read } = await api.txn(txn, term.tryMs);
-      const [row, rounds] = read.map((one) => one?.value ?? null);
+      const [row, rounds, claimant] = read.map((one) => one?.value ?? null);
       // An earlier try of this, whose answer was lost, may have taken it.
       if (applied || row === leader) return { journal, term, revision };
       watch.tell({ leader: row ?? null, round: rounds ?? null }, revision);
       term.end('another was first');
+      if (claim.some(({ value }) => value !== claimant)) throw new NotHeld('this etcd does not hold the swarm');
     } catch (error) {
       if (!(error instanceof EtcdError)) throw error;
       doubt ||= error.failure === 'unknown';

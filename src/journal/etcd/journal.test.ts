@@ -1,7 +1,8 @@
 /** The shared journal on a real etcd: the compliance suite, over wires that can be cut; what only several members show; TLS. */
 import { afterAll, beforeAll } from 'vitest';
 import { silentLog } from '../../model/clock.ts';
-import { PausableClock, sharedJournalContract, type SharedWorld } from '../shared.contract.ts';
+import { sharedJournalContract } from '../shared.contract.ts';
+import { PausableClock, type SharedWorld } from '../shared-world.fixture.ts';
 import { EtcdClient } from './client.ts';
 import { realClock, startEtcd, Wire, type EtcdCluster } from './etcd.fixture.ts';
 import { EtcdJournal } from './journal.ts';

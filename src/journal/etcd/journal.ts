@@ -17,6 +17,13 @@ export interface EtcdJournalOptions {
   api: EtcdApi;
   /** Several clusters may use one etcd. */
   clusterId: string;
+  /** Below which all keys lie, with `/` at both ends (default `/drover/`). */
+  prefix?: string;
+  /**
+   * Somebody else's etcd: nobody leads unless it names this cluster as the one that has the prefix (outside.ts). So no manager
+   * takes an etcd that is another one, or was emptied, for a cluster without any state.
+   */
+  claimed?: boolean;
   clock: Clock;
   random: Random;
   log: Log;
@@ -52,9 +59,9 @@ export class EtcdJournal implements SharedJournal {
   #closing: Promise<void> | undefined;
 
   constructor(options: EtcdJournalOptions) {
-    const { api, clock, clusterId, maxOps = MAX_OPS, maxBytes = MAX_BYTES } = options;
+    const { api, clock, clusterId, prefix, maxOps = MAX_OPS, maxBytes = MAX_BYTES } = options;
     this.#options = options;
-    this.#keys = new Keys(clusterId);
+    this.#keys = new Keys(clusterId, prefix);
     this.#watch = new LeaderWatch({ api, clock, keys: this.#keys });
     // One operation of each transaction sets the round.
     this.#limits = { rows: maxOps - 1, bytes: maxBytes };

@@ -32,7 +32,8 @@ const PATH = process.env['PATH'] ?? '';
 
 export class Host {
   readonly settings: MemberSettings;
-  readonly tls: EtcdIdentity;
+  /** As it is now: tests rotate the root. */
+  tls: EtcdIdentity;
   /** All that `member` has made. */
   readonly members: EtcdMember[] = [];
   readonly connect: Connect;
@@ -41,8 +42,8 @@ export class Host {
   constructor(settings: MemberSettings, tls: EtcdIdentity) {
     this.settings = settings;
     this.tls = tls;
-    this.connect = connectWith({ identity: () => tls, clock, tryMs: 1_500 });
-    this.probe = connectWith({ identity: () => tls, clock, tryMs: 700 });
+    this.connect = connectWith({ identity: () => this.tls, clock, tryMs: 1_500 });
+    this.probe = connectWith({ identity: () => this.tls, clock, tryMs: 700 });
   }
 
   get nodeId(): string {

@@ -192,6 +192,11 @@ export class EtcdMember {
     return !this.#supervisor.runsOtherwise(await this.#flags(this.#runningLaunch(state.name)));
   }
 
+  /** Tells the root certificate that holds now from any other. */
+  async rootDigest(): Promise<string> {
+    return (await this.#root()).digest;
+  }
+
   /** Ends etcd and starts it again, so that it is up to date. The caller knows that the others can do without it. */
   restart(): Promise<void> {
     return this.#exclusively(async () => {
@@ -299,7 +304,7 @@ export class EtcdMember {
   }
 
   async #start(name: string, launch: Omit<Launch, 'rootFile'>, endpoint = this.endpoint): Promise<void> {
-    const orders = { flags: await this.#flags(launch), folder: launch.folder, logFile: this.#files.log(name) };
+    const orders = { flags: () => this.#flags(launch), folder: launch.folder, logFile: this.#files.log(name) };
     this.#closeApi();
     this.#api = this.#deps.connect([endpoint]);
     await this.#supervisor.start(orders, () => this.#wasRemoved(name));
@@ -330,9 +335,13 @@ export class EtcdMember {
   }
 
   async #flags(launch: Omit<Launch, 'rootFile'>): Promise<string[]> {
-    const root = await readFile(join(this.#certificates, 'swarm-root-ca.crt'), 'utf8');
-    const digest = createHash('sha256').update(root).digest('hex').slice(0, 12);
-    return etcdArguments(this.#deps.settings, { ...launch, rootFile: this.#files.root(root, digest) });
+    const { certificate, digest } = await this.#root();
+    return etcdArguments(this.#deps.settings, { ...launch, rootFile: this.#files.root(certificate, digest) });
+  }
+
+  async #root(): Promise<{ certificate: string; digest: string }> {
+    const certificate = await readFile(join(this.#certificates, 'swarm-root-ca.crt'), 'utf8');
+    return { certificate, digest: createHash('sha256').update(certificate).digest('hex').slice(0, 12) };
   }
 
   /** Until etcd here answers `ask`. Rejects with MemberRemoved, or when it has failed for `waitMs` or too often. */

@@ -36,7 +36,8 @@ export interface SupervisorDeps {
 
 /** What is to run. */
 export interface Orders {
-  flags: readonly string[];
+  /** Asked at each start: the root certificate may have changed since. */
+  flags: () => Promise<readonly string[]>;
   /** As in the flags. */
   folder: string;
   logFile: string;
@@ -161,7 +162,7 @@ export class Supervisor {
   async #launch({ flags, logFile }: Orders): Promise<void> {
     this.#logFrom = await sizeOf(logFile);
     const path = await this.#deps.binary();
-    this.#running = await launchEtcd(path, flags, logFile, () => void this.#takeTurn(() => this.#checkSoon()));
+    this.#running = await launchEtcd(path, await flags(), logFile, () => void this.#takeTurn(() => this.#checkSoon()));
     this.#deps.log.info({ pid: this.#running.pid }, 'etcd has been started');
   }
 

@@ -3,7 +3,8 @@ import { silentLog } from '../../model/clock.ts';
 import { EtcdError } from '../etcd/api.ts';
 import type { MemberStatus } from './api.ts';
 import { clock, Hosts } from './hosts.fixture.ts';
-import { compactionPoint, nextToDefragment, sizeWords, Upkeep, type Sized } from './upkeep.ts';
+import type { Asked } from './statuses.ts';
+import { compactionPoint, nextToDefragment, sizeWords, Upkeep } from './upkeep.ts';
 
 const MIB = 1024 ** 2;
 const MINUTE = 60_000;
@@ -27,7 +28,7 @@ describe('compactionPoint', () => {
 });
 
 describe('nextToDefragment', () => {
-  const sized = (memberId: string, sizeMib: number, inUseMib: number): Sized => ({
+  const sized = (memberId: string, sizeMib: number, inUseMib: number): Asked => ({
     ...status(sizeMib, inUseMib),
     memberId,
     endpoint: memberId,

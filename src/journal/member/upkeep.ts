@@ -5,15 +5,8 @@
  * the alarm stands.
  */
 import type { Clock, Log, Timer } from '../../model/clock.ts';
-import {
-  endpointOf,
-  EtcdRefused,
-  type Alarm,
-  type Connect,
-  type Member,
-  type MemberApi,
-  type MemberStatus,
-} from './api.ts';
+import { EtcdRefused, type Alarm, type Connect, type Member, type MemberApi, type MemberStatus } from './api.ts';
+import { askAt, statusesOf, type Asked } from './statuses.ts';
 
 const ROUND_MS = 5_000;
 const COMPACT_MS = 60_000;
@@ -54,22 +47,17 @@ export function compactionPoint(history: readonly Moment[], nowMs: number, press
   return point > 0 ? point : undefined;
 }
 
-/** How one member is, and where. */
-export interface Sized extends MemberStatus {
-  endpoint: string;
-}
-
 /**
  * Which member is to be defragmented next; undefined: none. Meanwhile it answers nobody, so all must be there, `leaderId` comes last,
  * and with `pressed` (there is little room) less is worth the pause. Pure.
  */
-export function nextToDefragment(members: readonly Sized[], expected: number, pressed: boolean): Sized | undefined {
+export function nextToDefragment(members: readonly Asked[], expected: number, pressed: boolean): Asked | undefined {
   if (members.length < expected) return undefined;
   const worth = members.filter((member) => isWorthwhile(member, pressed));
   return worth.find(({ memberId, leaderId }) => memberId !== leaderId) ?? worth[0];
 }
 
-function isWorthwhile({ dbSizeBytes, dbSizeInUseBytes }: Sized, pressed: boolean): boolean {
+function isWorthwhile({ dbSizeBytes, dbSizeInUseBytes }: Asked, pressed: boolean): boolean {
   const empty = dbSizeBytes - dbSizeInUseBytes;
   if (pressed) return empty > dbSizeBytes * (1 - ROOM_AGAIN);
   return dbSizeBytes >= WORTH_BYTES && empty > dbSizeBytes * EMPTY_SHARE;
@@ -142,7 +130,7 @@ export class Upkeep {
     await this.#compact(status.revision, full.length > 0);
     const members = (await this.#api.members()).filter(({ learner }) => !learner);
     const pressed = full.length > 0 || status.dbSizeBytes > quotaBytes * NEARLY_FULL;
-    await this.#defragment(await this.#statuses(members), members.length, pressed);
+    await this.#defragment(await statusesOf(this.#deps.connect, members), members.length, pressed);
     if (full.length > 0) await this.#disarm(full, members);
   }
 
@@ -163,47 +151,26 @@ export class Upkeep {
     }
   }
 
-  /** Of those that answer. */
-  async #statuses(members: readonly Member[]): Promise<Sized[]> {
-    const asked = members
-      .filter(({ clientUrls }) => clientUrls.length > 0)
-      .map(({ clientUrls }) =>
-        this.#at(endpointOf(clientUrls[0]!), async (api, endpoint) => ({ ...(await api.status()), endpoint })).catch(
-          () => undefined,
-        ),
-      );
-    return (await Promise.all(asked)).filter((status) => status !== undefined);
-  }
-
-  async #defragment(members: readonly Sized[], expected: number, full: boolean): Promise<void> {
-    const { log } = this.#deps;
+  async #defragment(members: readonly Asked[], expected: number, full: boolean): Promise<void> {
+    const { connect, log } = this.#deps;
     const next = nextToDefragment(members, expected, full);
     if (next === undefined) return;
     log.info(
       { endpoint: next.endpoint, dbSizeBytes: next.dbSizeBytes },
       'a member of the managers’ etcd is defragmented',
     );
-    await this.#at(next.endpoint, (api) => api.defragment());
+    await askAt(connect, next.endpoint, (api) => api.defragment());
   }
 
   /** If there is room again; etcd raises it by itself if there is not. */
   async #disarm(alarms: readonly Alarm[], members: readonly Member[]): Promise<void> {
-    const { quotaBytes, log } = this.#deps;
-    const sized = await this.#statuses(members);
-    const hasRoom = ({ dbSizeBytes }: Sized) => dbSizeBytes <= quotaBytes * ROOM_AGAIN;
+    const { connect, quotaBytes, log } = this.#deps;
+    const sized = await statusesOf(connect, members);
+    const hasRoom = ({ dbSizeBytes }: Asked) => dbSizeBytes <= quotaBytes * ROOM_AGAIN;
     if (sized.length < members.length || !sized.every(hasRoom)) return;
     for (const alarm of alarms) await this.#api.disarm(alarm);
     log.info({}, 'there is space again: the managers’ etcd takes writes');
     this.#words = [];
-  }
-
-  async #at<T>(endpoint: string, ask: (api: MemberApi, endpoint: string) => Promise<T>): Promise<T> {
-    const api = this.#deps.connect([endpoint]);
-    try {
-      return await ask(api, endpoint);
-    } finally {
-      api.close();
-    }
   }
 }
 
