@@ -2,8 +2,15 @@
  * Reading what a client sent: JSON bodies and queries, checked by zod at the edge. Keys that no schema knows are kept;
  * complaints name the place and what would be right.
  */
+import type { IncomingMessage } from 'node:http';
 import { z } from 'zod';
-import { badRequest } from './errors.ts';
+import type { Clock } from '../model/clock.ts';
+import { ApiError, badRequest } from './errors.ts';
+
+/** Specs are small; streams to the engine are not bounded by this. */
+export const BODY_LIMIT_BYTES = 4 * 1024 * 1024;
+/** What is read whole is held until then. */
+export const BODY_WITHIN_MS = 60_000;
 
 /** The part of a request that a body is read from; `body` holds the raw bytes, if any came. */
 export interface BodySource {
@@ -65,6 +72,25 @@ export function checked<S extends z.ZodType>(schema: S, value: unknown): z.outpu
 /** True if a query value says yes, as Go's `BoolValue` reads it: anything but '', 0, no, false, none. */
 export function isTrue(value: string | undefined): boolean {
   return !['', '0', 'no', 'false', 'none'].includes((value ?? '').trim().toLowerCase());
+}
+
+/** The body of a request that nobody has touched. Rejects with ApiError 413, or if it breaks off or takes too long. */
+export async function readWhole(request: IncomingMessage, clock: Clock): Promise<Buffer> {
+  const deadline = clock.after(BODY_WITHIN_MS, () => request.destroy());
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+      chunks.push(chunk as Buffer);
+      bytes += (chunk as Buffer).length;
+      if (bytes > BODY_LIMIT_BYTES) throw new ApiError(413, 'Request body is too large');
+    }
+  } finally {
+    deadline.cancel();
+    // The client gets its answer only if what it still sends is read.
+    request.resume();
+  }
+  return Buffer.concat(chunks);
 }
 
 /** The `version` of an object that an update was based on. @throws ApiError 400 */

@@ -50,6 +50,8 @@ export interface ClusterState {
   error: string;
   /** What this host cannot do in full, in words. */
   degraded: readonly string[];
+  /** Set where managers keep the state in an etcd that stands elsewhere: then no majority of them is needed. */
+  outsideEtcd?: true;
   remoteManagers: { NodeID: string; Addr: string }[];
 }
 

@@ -60,12 +60,21 @@ export class ApiContext {
   readonly leader: Leader;
   readonly #targets = new WeakMap<IncomingMessage, RequestTarget>();
 
-  constructor(deps: ApiDeps, parts: { facts: EngineFacts; networks: EngineNetworks; events: ClusterEvents }) {
+  constructor(
+    deps: ApiDeps,
+    parts: {
+      facts: EngineFacts;
+      networks: EngineNetworks;
+      events: ClusterEvents;
+      /** Serves the API on a stream. */
+      serve: (stream: Duplex) => void;
+    },
+  ) {
     this.deps = deps;
     this.facts = parts.facts;
     this.networks = parts.networks;
     this.events = parts.events;
-    this.leader = new Leader(deps);
+    this.leader = new Leader(deps, parts.serve);
   }
 
   /** The cluster's state. @throws ApiError 503 with Docker's sentence where this node is no manager */

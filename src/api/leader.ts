@@ -3,16 +3,20 @@
  * other managers have to its API (dispatch/leader-link.ts), and the answer is held until this manager's replica shows what it
  * rests on, so that who asks here reads what they wrote.
  *
- * What came over such a stream is never relayed again: if the leader has changed meanwhile, the answer is that there is none.
+ * - While the leader changes, who asks sees a pause and no error: what has surely not been begun waits for the next leader, for
+ *   WAIT_MS at most, and is relayed there (or answered here, if that is this manager). What may have been begun is never sent twice.
+ * - Where nobody has led for longer than that, because too few managers are there, the answer is at once that there is no leader.
+ * - What came over such a stream is never relayed again: the manager that sent it is told, and tries elsewhere.
  */
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
+import { duplexPair, type Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import type { ApiDeps } from './context.ts';
 import { answeredBy } from './answered-by.ts';
-import { ApiError, NO_LEADER, unavailable } from './errors.ts';
+import { readWhole } from './body.ts';
+import { answerFor, ApiError, NO_LEADER, unavailable } from './errors.ts';
 import { forwardUpgrade, plainError } from './hijack.ts';
-import { forward, INDEX_HEADER, sendError, type Upstream } from './proxy.ts';
+import { forward, hasBody, INDEX_HEADER, sendError, UNBEGUN_HEADER, type Upstream } from './proxy.ts';
 import type { RequestTarget } from './request-target.ts';
 
 /** Who leads, as this manager knows. */
@@ -21,8 +25,22 @@ export interface Leadership {
   leading: boolean;
   /** Absent: nobody, or nobody knows. */
   leader?: { nodeId: string; address: string };
+  /** Since when nobody is known to lead, by the monotonic clock; absent without a leader: for longer than anybody waits. */
+  missingSinceMs?: number;
 }
 
+/** How a request goes to the leader: under which path, and what was read of its body already. */
+export interface Relayed {
+  url: string;
+  answerHeaders: Record<string, string>;
+  body?: Buffer;
+}
+
+/** For the next leader: longer than an election takes (issue 5: never above 6 s). */
+const WAIT_MS = 6_000;
+const RETRY_MS = 100;
+/** A leader that could not be reached is not dialled again for so long, however many wait for it. */
+const REDIAL_MS = 500;
 /** How long an answer is held for the replica to catch up. */
 const CATCH_UP_MS = 5_000;
 /** What an answer that could be held no longer says. */
@@ -33,14 +51,20 @@ const LEADERLESS = warning(`${NO_LEADER} What is shown may be old.`);
 export class Leader {
   readonly #deps: ApiDeps;
   readonly #tunnelled = new WeakSet<Duplex>();
+  /** The leader that could not be reached last, and when that was, by the monotonic clock. */
+  #unreached: { nodeId: string | undefined; atMs: number } | undefined;
+  /** Serves this manager's own API on a stream. */
+  readonly #serve: (stream: Duplex) => void;
 
-  constructor(deps: ApiDeps) {
+  constructor(deps: ApiDeps, serve: (stream: Duplex) => void) {
     this.#deps = deps;
+    this.#serve = serve;
   }
 
-  /** This stream is another manager's: what comes over it is answered here or not at all. */
-  acceptTunnel(stream: Duplex): void {
+  /** Serves a stream of another manager: what comes over it is answered here or not at all. */
+  serveTunnel(stream: Duplex): void {
     this.#tunnelled.add(stream);
+    this.#serve(stream);
   }
 
   /** Whether a request was relayed here by another manager, which has asked its own host what there was to ask. */
@@ -68,8 +92,19 @@ export class Leader {
     return this.isElsewhere && answeredBy(method, pattern) === 'leader';
   }
 
-  /** For a route that hands on only a part of what is asked: @throws ApiError 503 if there is nobody to ask */
-  assertReachable(request: IncomingMessage): void {
+  /**
+   * Whether a request that failed with `error` is to be relayed after all: this manager led when it began with it, leads no more,
+   * and nothing was changed. That holds because no route that is the leader's makes more than one change.
+   */
+  takesOver(error: unknown, request: IncomingMessage, pattern: string): boolean {
+    if (!(error instanceof Error && error.name === 'NotLeading') || this.isRelayed(request)) return false;
+    return this.#deps.tunnel !== undefined && answeredBy(request.method ?? '', pattern) === 'leader';
+  }
+
+  /** For a route that hands on only a part of what is asked, before it begins: rejects with ApiError 503 if there is nobody to ask. */
+  async reachable(request: IncomingMessage): Promise<void> {
+    const untilMs = this.#untilMs();
+    while (!this.isRelayed(request) && this.isMissing && this.#mayComeBack(untilMs)) await this.#pause();
     if (this.isRelayed(request) || this.isMissing) throw unavailable(NO_LEADER);
   }
 
@@ -77,17 +112,20 @@ export class Leader {
    * Has the leader answer a request, under another path if one is given; `body`: what was read of it here. Answers on `response`,
    * whatever happens.
    */
-  async relay(
-    request: IncomingMessage,
-    response: ServerResponse,
-    how: { url: string; answerHeaders: Record<string, string>; body?: Buffer },
-  ): Promise<void> {
-    const { log } = this.#deps;
+  async relay(request: IncomingMessage, response: ServerResponse, how: Relayed): Promise<void> {
+    const { clock } = this.#deps;
     const gone = new AbortController();
     response.once('close', () => gone.abort(new Error('the client has gone')));
-    const stream = await this.#tunnel(request, gone.signal);
-    if (stream === undefined) sendError(response, 503, NO_LEADER, how.answerHeaders);
-    else forward(request, response, this.#upstream(request, stream), { ...how, log });
+    const untilMs = this.#untilMs();
+    try {
+      // Read whole, for it may have to be sent to another leader than the first.
+      const body = how.body ?? (hasBody(request) ? await readWhole(request, clock) : undefined);
+      const whole = { ...how, ...(body !== undefined && { body }) };
+      await this.#relayUntil(untilMs, { request, response, how: whole, gone: gone.signal });
+    } catch (error) {
+      const { status, message } = answerFor(error);
+      sendError(response, status, message, how.answerHeaders);
+    }
   }
 
   /** As `relay`, for a request that asks to become a raw stream; `head`: the bytes read beyond it. */
@@ -103,7 +141,7 @@ export class Leader {
     socket.once('close', () => gone.abort(new Error('the client has gone')));
     const broken = (error: Error): void => log.debug({ err: error, url: target.url }, 'a client broke off a stream');
     socket.on('error', broken);
-    const upstream = await this.#tunnel(request, gone.signal);
+    const upstream = await this.#tunnel(request, this.#untilMs(), gone.signal);
     socket.off('error', broken);
     if (upstream === undefined) socket.on('error', broken).end(plainError(503, NO_LEADER, answerHeaders));
     else {
@@ -114,7 +152,7 @@ export class Leader {
 
   /** The leader's JSON for a part of what `request` asks. Rejects with ApiError as the leader refuses, or 503. */
   async ask(request: IncomingMessage, url: string): Promise<unknown> {
-    const stream = await this.#tunnel(request, undefined);
+    const stream = await this.#tunnel(request, this.#untilMs());
     if (stream === undefined) throw unavailable(NO_LEADER);
     const { method } = request;
     const upstream = httpRequest({ createConnection: () => stream, method, path: url });
@@ -134,6 +172,27 @@ export class Leader {
     }
   }
 
+  /** Relays to whoever leads; once more after a pause if that manager says that it does not and has not begun. */
+  async #relayUntil(
+    untilMs: number,
+    asked: { request: IncomingMessage; response: ServerResponse; how: Relayed; gone: AbortSignal },
+  ): Promise<void> {
+    const { request, response, how, gone } = asked;
+    const stream = await this.#tunnel(request, untilMs, gone);
+    if (stream === undefined) {
+      const headers = { ...how.answerHeaders, ...(this.isRelayed(request) && { [UNBEGUN_HEADER]: '1' }) };
+      sendError(response, 503, NO_LEADER, headers);
+      return;
+    }
+    const again = async (): Promise<void> => {
+      await this.#pause();
+      await this.#relayUntil(untilMs, asked);
+    };
+    const instead = (answer: IncomingMessage) =>
+      answer.headers[UNBEGUN_HEADER] !== undefined && this.#mayComeBack(untilMs) ? again : undefined;
+    forward(request, response, { ...this.#upstream(request, stream), instead }, { ...how, log: this.#deps.log });
+  }
+
   #leadership(): Leadership {
     return this.#deps.leadership?.() ?? { leading: true };
   }
@@ -146,16 +205,58 @@ export class Leader {
     };
   }
 
-  /** Undefined: there is no leader that could be asked. */
-  async #tunnel(request: IncomingMessage, signal: AbortSignal | undefined): Promise<Duplex | undefined> {
-    const { tunnel, log } = this.#deps;
-    if (this.isRelayed(request) || this.isMissing || tunnel === undefined) return undefined;
+  /** A stream to whoever leads, waited for as long as that is worth it. Undefined: there is no leader that could be asked. */
+  async #tunnel(request: IncomingMessage, untilMs: number, gone?: AbortSignal): Promise<Duplex | undefined> {
+    if (this.isRelayed(request)) return undefined;
+    for (;;) {
+      const stream = await this.#dial(request, untilMs, gone);
+      if (stream !== undefined || gone?.aborted === true || !this.#mayComeBack(untilMs)) return stream;
+      await this.#pause();
+    }
+  }
+
+  async #dial(request: IncomingMessage, untilMs: number, gone?: AbortSignal): Promise<Duplex | undefined> {
+    const { tunnel, log, clock } = this.#deps;
+    if (!this.isElsewhere) return this.#toMyself();
+    const nodeId = this.#leadership().leader?.nodeId;
+    const { atMs = -Infinity } = this.#unreached?.nodeId === nodeId ? (this.#unreached ?? {}) : {};
+    if (this.isMissing || tunnel === undefined || clock.monotonic() - atMs < REDIAL_MS) return undefined;
+    const late = new AbortController();
+    const timer = clock.after(untilMs - clock.monotonic(), () => late.abort(new Error('the leader was not reached')));
     try {
-      return await tunnel(signal);
+      return await tunnel(AbortSignal.any([late.signal, ...(gone === undefined ? [] : [gone])]));
     } catch (error) {
       log.debug({ err: error, url: request.url }, 'the leader could not be asked');
+      if (gone?.aborted !== true) this.#unreached = { nodeId, atMs: clock.monotonic() };
       return undefined;
+    } finally {
+      timer.cancel();
     }
+  }
+
+  /** This manager was elected while a request waited. */
+  #toMyself(): Duplex {
+    const [mine, served] = duplexPair();
+    mine.once('close', () => served.destroy());
+    served.once('close', () => mine.destroy());
+    this.serveTunnel(served);
+    return mine;
+  }
+
+  #untilMs(): number {
+    return this.#deps.clock.monotonic() + WAIT_MS;
+  }
+
+  /** Whether it is worth waiting for a leader, until this moment of the monotonic clock. */
+  #mayComeBack(untilMs: number): boolean {
+    const now = this.#deps.clock.monotonic();
+    if (now >= untilMs) return false;
+    const { missingSinceMs } = this.#leadership();
+    return !this.isMissing || (missingSinceMs !== undefined && now - missingSinceMs < WAIT_MS);
+  }
+
+  #pause(): Promise<void> {
+    return new Promise((resolve) => this.#deps.clock.after(RETRY_MS, resolve));
   }
 
   /** Resolves, with what is to be said of it, once the replica shows what the answer rests on, or after CATCH_UP_MS. */

@@ -1,7 +1,9 @@
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer, get, type IncomingMessage } from 'node:http';
+import { createServer, get, request, type IncomingMessage } from 'node:http';
 import { createServer as createNetServer } from 'node:net';
+import { duplexPair } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { spawn } from 'node:child_process';
@@ -11,6 +13,7 @@ import { silentLog } from '../model/clock.ts';
 import { createCertificateRequest, createRootCa, issueNodeCertificate } from '../pki/authority.ts';
 import { FakeClock } from '../sim/fake-clock.ts';
 import { Listeners, type Handlers } from './listen.ts';
+import { UNBEGUN_HEADER } from './proxy.ts';
 
 let directory: string;
 let clock: FakeClock;
@@ -109,6 +112,19 @@ test('closing lets a call under way end, says `Connection: close`, and cuts what
   await clock.advance(2_000);
   await cut;
   await closed;
+});
+
+test('a manager that asks while closing is told that nothing was begun, and asks another', async () => {
+  const server = listeners();
+  await server.close();
+  const [mine, served] = duplexPair();
+  const call = request({ createConnection: () => mine, method: 'POST', path: '/configs/create' });
+  call.end('{}');
+  server.serve(served);
+  const [answer]: IncomingMessage[] = await once(call, 'response');
+  expect(answer!.statusCode).toBe(503);
+  expect(answer!.headers[UNBEGUN_HEADER]).toBe('1');
+  expect(await text(answer!)).toContain('The swarm does not have a leader.');
 });
 
 test('TLS: who closes his input still hears the rest; who has no certificate hears nothing', async () => {

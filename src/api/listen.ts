@@ -17,6 +17,9 @@ import { createServer as createHttps } from 'node:https';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock, Log } from '../model/clock.ts';
+import { NO_LEADER } from './errors.ts';
+import { plainError } from './hijack.ts';
+import { UNBEGUN_HEADER } from './proxy.ts';
 
 export interface TlsFiles {
   /** PEM, all of them. */
@@ -77,10 +80,11 @@ export class Listeners {
       : { ...endpoint, port: address.port };
   }
 
-  /** Serves HTTP/1.1 on a stream. */
+  /** Serves HTTP/1.1 on a stream of another manager's; once closing, it is told that nothing was begun. */
   serve(stream: Duplex): void {
     if (this.#closing) {
-      stream.destroy();
+      stream.on('error', (error) => this.#log.debug({ err: error }, 'a manager that was refused has gone'));
+      stream.resume().end(plainError(503, NO_LEADER, { [UNBEGUN_HEADER]: '1' }));
       return;
     }
     this.#unbound ??= this.#server(undefined);

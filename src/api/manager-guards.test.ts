@@ -35,6 +35,31 @@ describe('demoting', () => {
   });
 });
 
+describe('where the state lies in an etcd that stands elsewhere, no majority is needed', () => {
+  test.each([
+    ['rww', 0, 'attempting to demote the last manager of the swarm'],
+    ['rr', 0, undefined],
+    ['rru', 1, undefined],
+    ['ruuu', 3, undefined],
+    ['ruu', 0, 'attempting to demote the last manager of the swarm that can be reached'],
+    ['rj', 0, 'attempting to demote the last manager of the swarm that can be reached'],
+    ['rj', 1, undefined],
+  ])('demoting: %s, number %i: %s', (letters, at, refused) => {
+    const all = nodes(letters);
+    const demote = () => assertDemotable(all[at]!, all, { outsideEtcd: true });
+    if (refused === undefined) expect(demote).not.toThrow();
+    else expect(demote).toThrow(expect.objectContaining({ status: 400, message: refused }));
+  });
+
+  test.each([
+    ['rw', /Removing the last manager erases all current state/],
+    ['ru', /manager\. Demote it first with `docker node demote`, or use `--force`/],
+    ['rrr', /manager\. Demote it first/],
+  ])('leaving without force: %s', (letters, said) =>
+    expect(leaveRefusal('n0', nodes(letters), { outsideEtcd: true })).toMatch(said),
+  );
+});
+
 describe('leaving without force', () => {
   const BEGIN = 'You are attempting to leave the swarm on a node that is participating as a manager. ';
   const RESTORE =

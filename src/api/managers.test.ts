@@ -9,6 +9,7 @@ import { dataFrame, StreamFrames } from '../model/streams.ts';
 import { descriptionOf, Memory } from '../dispatch/testbed.fixture.ts';
 import { DECIDED } from './answered-by.ts';
 import { aNode, anOverlay, aService, aTask, json } from './api.fixture.ts';
+import type { Leadership } from './leader.ts';
 import { apiManagers, type ApiManager, type ApiManagers } from './managers.fixture.ts';
 
 const NO_LEADER =
@@ -31,6 +32,14 @@ const names = async (of: ApiManager) => {
   const { json: list } = await of.call('GET', '/configs');
   return (list as { Spec: { Name: string } }[]).map(({ Spec }) => Spec.Name).toSorted();
 };
+
+/** What `asked` comes to while the time of all managers goes on. */
+async function overTime<T>(asked: Promise<T>): Promise<T> {
+  const over = new AbortController();
+  const done = asked.finally(() => over.abort());
+  while (!over.signal.aborted) for (const { clock } of all.apis) await clock.advance(100);
+  return done;
+}
 
 /** A request whose answer has begun. */
 async function open(of: ApiManager, method: string, path: string): Promise<IncomingMessage> {
@@ -330,21 +339,18 @@ describe('without a leader', () => {
     follower.believes = { leading: false, leader: a! };
     a!.server.leaderIs(b);
     b!.server.leaderIs(a);
-    for (const of of all.apis)
-      expect(await of.call('POST', '/configs/create', config('round'))).toMatchObject({
-        status: 503,
-        json: { message: NO_LEADER },
-      });
+    for (const of of all.apis) {
+      const asked = of.call('POST', '/configs/create', config('round'));
+      expect(await overTime(asked)).toMatchObject({ status: 503, json: { message: NO_LEADER } });
+    }
   });
 
   test('a leader whose state has stepped down says there is none, and is not asked again by itself', async () => {
     await start();
     // Its port still lets others in; its API knows already.
     leader.believes = { leading: false, leader: follower.member };
-    expect(await follower.call('POST', '/configs/create', config('x'))).toMatchObject({
-      status: 503,
-      json: { message: NO_LEADER },
-    });
+    const asked = follower.call('POST', '/configs/create', config('x'));
+    expect(await overTime(asked)).toMatchObject({ status: 503, json: { message: NO_LEADER } });
   });
 
   test('one that goes away in the middle of a write leaves it in doubt', async () => {
@@ -358,6 +364,122 @@ describe('without a leader', () => {
       json: { message: expect.stringMatching(/it is not known whether this change was made/) },
     });
     stalled.go();
+  });
+});
+
+describe('while the leader changes', () => {
+  const create = (of: ApiManager, name: string) => of.call('POST', '/configs/create', config(name));
+  /** Nobody has led for so long, as every manager sees it. */
+  const missing = (ms: number) => {
+    for (const of of all.apis) of.believes = { leading: false, missingSinceMs: of.clock.monotonic() - ms };
+  };
+  const seen = () => {
+    for (const of of all.apis) of.believes = undefined;
+  };
+  /** This manager is wrong about who leads; resolves once it was asked that so often. */
+  const deceive = async (of: ApiManager, belief: Leadership, asked: number): Promise<void> => {
+    const often = Promise.withResolvers<void>();
+    let reads = 0;
+    const get = () => {
+      if (++reads === asked) often.resolve();
+      return belief;
+    };
+    Object.defineProperty(of, 'believes', { get, configurable: true });
+    await often.promise;
+  };
+
+  test('what was asked waits for the next one, of any manager, the next leader among them', async () => {
+    await start(3, () => (_request, response) => json(response, 200, { NetworksDeleted: null }));
+    await all.stepDown();
+    missing(0);
+    let answered = 0;
+    const asked = all.apis.map((of, at) => create(of, `waits${at}`).finally(() => answered++));
+    const overlay = follower.call('POST', '/networks/create', { Name: 'waits', Driver: 'overlay' });
+    const prune = follower.call('POST', '/networks/prune');
+    for (const { clock } of all.apis) await clock.advance(5_000);
+    expect(answered).toBe(0);
+    await all.elect(follower.member);
+    seen();
+    for (const made of await overTime(Promise.all([...asked, overlay]))) expect(made.status).toBe(201);
+    expect((await overTime(prune)).status).toBe(200);
+    expect(await names(leader)).toEqual(['waits0', 'waits1', 'waits2']);
+  });
+
+  test('it does not wait for longer than 6 s, nor where nobody has led for so long', async () => {
+    await start();
+    await all.stepDown();
+    missing(0);
+    const asked = create(follower, 'no');
+    expect(await overTime(asked)).toMatchObject({ status: 503, json: { message: NO_LEADER } });
+    expect(follower.clock.monotonic()).toBeGreaterThanOrEqual(6_000);
+    expect(follower.clock.monotonic()).toBeLessThan(6_300);
+    // No time passes.
+    expect(await create(follower, 'no')).toMatchObject({ status: 503, json: { message: NO_LEADER } });
+    expect(await follower.call('POST', '/networks/prune')).toMatchObject({ status: 503 });
+    missing(4_000);
+    const later = create(follower, 'no');
+    const from = follower.clock.monotonic();
+    await overTime(later);
+    expect(follower.clock.monotonic() - from).toBeLessThan(2_300);
+  });
+
+  test('what a manager that leads no more has not begun is made by the one that does', async () => {
+    await start(3);
+    // Its port still lets others in; its API knows already.
+    const refused = deceive(leader, { leading: false, leader: follower.member }, 5);
+    const asked = create(all.apis[2]!, 'asked-twice');
+    await overTime(refused);
+    await all.elect(follower.member);
+    expect(await overTime(asked)).toMatchObject({ status: 201 });
+    expect(await names(follower)).toEqual(['asked-twice']);
+  });
+
+  test('a leader that is deposed before it begins with a write has the next one make it', async () => {
+    await start();
+    await all.elect(follower.member);
+    // Its API has not heard yet that its store leads no more.
+    const refused = deceive(leader, { leading: true }, 10);
+    const asked = create(leader, 'mine');
+    await overTime(refused);
+    Object.defineProperty(leader, 'believes', { value: undefined });
+    expect(await overTime(asked)).toMatchObject({ status: 201 });
+    expect(await names(follower)).toEqual(['mine']);
+  });
+
+  test('however many wait, a leader that cannot be reached is dialled twice a second', async () => {
+    await start();
+    const dial = vi.spyOn(follower.member.server, 'tunnel').mockRejectedValue(new Error('refused'));
+    const first = create(follower, 'c0');
+    await until(() => expect(dial).toHaveBeenCalled());
+    const others = Array.from({ length: 20 }, (_, i) => create(follower, `c${i + 1}`));
+    for (const { status } of await overTime(Promise.all([first, ...others]))) expect(status).toBe(503);
+    const seconds = follower.clock.monotonic() / 1_000;
+    expect(dial.mock.calls.length).toBeGreaterThan(6);
+    expect(dial.mock.calls.length).toBeLessThan(21 + 2 * seconds + 1);
+    dial.mockRestore();
+  });
+
+  test('who goes away while it waits has changed nothing', async () => {
+    await start();
+    await all.stepDown();
+    missing(0);
+    const request = httpRequest({
+      socketPath: follower.socketPath,
+      method: 'POST',
+      path: '/configs/create',
+      headers: { 'content-type': 'application/json' },
+      agent: false,
+    });
+    const closed = new Promise((resolve) => request.on('error', () => {}).once('close', resolve));
+    request.end(JSON.stringify(config('gone')));
+    await follower.clock.advance(1_000);
+    request.destroy();
+    await closed;
+    await all.elect(leader.member);
+    seen();
+    await follower.clock.advance(6_000);
+    expect(await create(leader, 'there')).toMatchObject({ status: 201 });
+    expect(await names(leader)).toEqual(['there']);
   });
 });
 
@@ -395,7 +517,7 @@ describe('nodes, from a manager that follows', () => {
     expect(await follower.call('DELETE', `/nodes/${third}?force=1`)).toMatchObject({ status: 200 });
     expect(await change(follower.member.nodeId, 'worker')).toMatchObject({ status: 200 });
     // Its certificate still says manager. Its rights are gone.
-    expect(await change('w', 'manager')).toMatchObject({ status: 503, json: { message: NO_LEADER } });
+    expect(await overTime(change('w', 'manager'))).toMatchObject({ status: 503, json: { message: NO_LEADER } });
     const last = await leader.call('POST', `/nodes/${leader.member.nodeId}/update?version=1`, {
       Role: 'worker',
       Availability: 'active',

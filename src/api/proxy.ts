@@ -9,10 +9,13 @@ import type { Log } from '../model/clock.ts';
 
 /** The transaction that an answer of the leader's API rests on: between managers only. */
 export const INDEX_HEADER = 'drover-index';
+/** On the refusal of a manager that does not lead: nothing of what was asked was begun. Between managers only. */
+export const UNBEGUN_HEADER = 'drover-unbegun';
 
 /** Headers that belong to one connection only, and `Expect`, which this server has already answered. */
 const HOP_BY_HOP = new Set([
   INDEX_HEADER,
+  UNBEGUN_HEADER,
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -44,6 +47,8 @@ export interface Upstream {
   away(error: Error): string;
   /** Headers to add to its answer, once that may be relayed. */
   answered?(answer: IncomingMessage): Promise<Record<string, string>>;
+  /** What is done in place of relaying this answer: the request is answered another way then. */
+  instead?(answer: IncomingMessage): (() => Promise<void>) | undefined;
 }
 
 /** Whom requests go to that are not answered here: the host's engine. */
@@ -65,14 +70,21 @@ export function forward(
     path: options.url,
     headers: requestHeaders(client, options.body),
   });
-  response.once('close', () => upstream.destroy());
+  const hangUp = (): void => void upstream.destroy();
+  response.once('close', hangUp);
   // An engine that answers before it has read everything: the rest of the client's body goes nowhere, but is read, so
   // that the client gets its answer and its hanging up is noticed.
   upstream.once('close', () => client.unpipe(upstream).resume());
   let answered = false;
   upstream.once('response', (answer) => {
     answered = true;
-    void relay(answer, response, to, options);
+    const instead = to.instead?.(answer);
+    if (instead === undefined) void relay(answer, response, to, options);
+    else {
+      answer.resume();
+      response.off('close', hangUp);
+      void instead();
+    }
   });
   upstream.on('error', (error) => {
     if (response.destroyed || response.writableEnded) return;

@@ -7,6 +7,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { compareVersions } from '../docker/client.ts';
 import { DEFAULT_ENVIRONMENT } from '../model/objects.ts';
+import { BODY_LIMIT_BYTES, BODY_WITHIN_MS } from './body.ts';
 import { ClusterEvents } from './cluster-events.ts';
 import { ApiContext, type ApiDeps } from './context.ts';
 import { EngineFacts, MINIMUM_API } from './engine-facts.ts';
@@ -14,7 +15,7 @@ import { EngineNetworks } from './engine-networks.ts';
 import { answerFor, badRequest, notFound, type ApiError } from './errors.ts';
 import { dialEngine, forwardUpgrade, plainError } from './hijack.ts';
 import { Listeners, type Endpoint } from './listen.ts';
-import { engineAway, hasBody, INDEX_HEADER, sendError } from './proxy.ts';
+import { engineAway, hasBody, INDEX_HEADER, sendError, UNBEGUN_HEADER } from './proxy.ts';
 import { isOwnRoute } from './request-target.ts';
 import { backupRoutes } from './routes/backup.ts';
 import { containerRoutes } from './routes/containers.ts';
@@ -34,10 +35,6 @@ import { taskRoutes } from './routes/tasks.ts';
 
 export type { ApiDeps } from './context.ts';
 export type { Endpoint, TlsFiles } from './listen.ts';
-
-/** Specs are small; streams to the engine are not bounded by this. */
-const BODY_LIMIT_BYTES = 4 * 1024 * 1024;
-const BODY_WITHIN_MS = 60_000;
 
 export interface Api {
   /** Serves one more endpoint; resolves with its real address. Rejects if it cannot be had. */
@@ -59,6 +56,7 @@ export async function createApi(deps: ApiDeps): Promise<Api> {
     facts: new EngineFacts(client, deps.version, deps.log),
     networks: new EngineNetworks(client),
     events: new ClusterEvents(deps.clock),
+    serve: (stream) => listeners.serve(stream),
   });
   api.events.follow(deps.store());
   const routes: string[] = [];
@@ -80,10 +78,7 @@ export async function createApi(deps: ApiDeps): Promise<Api> {
     app,
     routes,
     listen: (endpoint) => listeners.listen(endpoint),
-    serveTunnel(stream) {
-      api.leader.acceptTunnel(stream);
-      listeners.serve(stream);
-    },
+    serveTunnel: (stream) => api.leader.serveTunnel(stream),
     async close() {
       api.events.end();
       await listeners.close();
@@ -139,6 +134,10 @@ function application(api: ApiContext, routes: string[]): FastifyInstance {
     return payload;
   });
   app.setErrorHandler(async (error, request, reply) => {
+    if (api.leader.takesOver(error, request.raw, request.routeOptions.url ?? ''))
+      return api.passToLeader(request, reply);
+    if (api.leader.isRelayed(request.raw) && (error as Error).name === 'NotLeading')
+      void reply.header(UNBEGUN_HEADER, '1');
     const { status, message, unexpected } = answerFor(error);
     if (unexpected)
       api.deps.log.error({ err: error, method: request.method, url: request.url }, 'a request failed unexpectedly');

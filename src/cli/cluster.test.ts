@@ -42,6 +42,15 @@ describe('drover cluster', () => {
     expect(existsSync(path('b.new'))).toBe(false);
   });
 
+  test('backup of a manager that is cut off warns that it may be old', async () => {
+    play = (_request, response) => response.setHeader('Warning', '199 drover "It may be old."').end('the state\n');
+    const { code, err } = await drover('backup', path('b'));
+    expect([code, err]).toEqual([
+      0,
+      expect.stringMatching(/^Warning: It may be old\.\n.*keep it as you keep a key\n$/),
+    ]);
+  });
+
   test.each<[string, RequestListener, RegExp]>([
     [
       'is refused',

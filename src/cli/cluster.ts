@@ -1,6 +1,7 @@
 /** `drover cluster …`: the cluster as a whole: its backup into one file, and a machine that takes it over from there. */
 import { createReadStream, createWriteStream } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { DockerClient } from '../docker/client.ts';
 import type { Command, Group, Output } from './command.ts';
@@ -33,9 +34,9 @@ has the cluster, unless its managers are locked (--autolock).`,
       throw new UsageError('a backup holds keys, and is not shown on a terminal: name a file, or pipe it on');
     const client = connect(flags);
     try {
-      if (file === '-') await pipeline(await begin(client), process.stdout, { end: false });
+      if (file === '-') await pipeline(await begin(client, output), process.stdout, { end: false });
       else {
-        await toFile(client, file);
+        await toFile(await begin(client, output), file);
         output.err(`${file} holds the cluster's state and its keys: keep it as you keep a key\n`);
       }
       return 0;
@@ -89,14 +90,17 @@ export const clusterCommands: Group = {
   commands: [backup, restore],
 };
 
-function begin(client: DockerClient) {
-  return client.stream('GET', '/drover/cluster/backup', { unversioned: true });
+/** The lines as they come. A manager that is cut off from the others says that what it knows may be old. */
+async function begin(client: DockerClient, output: Output): Promise<Readable> {
+  const lines = await client.stream('GET', '/drover/cluster/backup', { unversioned: true });
+  const said = /"(.*)"/.exec(lines.headers.warning ?? '')?.[1];
+  if (said !== undefined) output.err(`Warning: ${said}\n`);
+  return lines;
 }
 
 /** The whole file or none: what is there under that name already is replaced when the new one is on the disk. */
-async function toFile(client: DockerClient, file: string): Promise<void> {
+async function toFile(lines: Readable, file: string): Promise<void> {
   const draft = `${file}.new`;
-  const lines = await begin(client);
   try {
     await rm(draft, { force: true });
     await pipeline(lines, createWriteStream(draft, { flags: 'wx', mode: PRIVATE, flush: true }));

@@ -224,7 +224,7 @@ async function checkEngineHasNone(api: ApiContext, name: string): Promise<void> 
 async function prune(api: ApiContext, request: FastifyRequest, filterText: string | undefined): Promise<object> {
   const filters = parseFilters(filterText, ['label', 'label!', 'until']);
   // Each manager prunes its own engine, the leader the overlays of all.
-  if (api.leader.isElsewhere) api.leader.assertReachable(request.raw);
+  if (api.leader.isElsewhere) await api.leader.reachable(request.raw);
   const names = api.leader.isRelayed(request.raw)
     ? []
     : await pruneEngine(api, request, withFilter(filters, 'label!', NETWORK_LABEL));

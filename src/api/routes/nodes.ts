@@ -11,7 +11,7 @@ import type { ApiContext } from '../context.ts';
 import { nodeJson } from '../convert/node.ts';
 import { ApiError, badRequest } from '../errors.ts';
 import { hasLabels, parseFilters, some, startsWith, type Filters } from '../filters.ts';
-import { assertDemotable } from '../manager-guards.ts';
+import { assertDemotable, type Agreement } from '../manager-guards.ts';
 import { resolveNode } from '../references.ts';
 
 const FILTERS = ['name', 'id', 'label', 'role', 'membership', 'node.label'];
@@ -47,7 +47,12 @@ export function nodeRoutes(app: FastifyInstance, api: ApiContext): void {
       const version = versionQuery('node', request.query.version);
       const spec = parseBody(request, shape);
       await store.update((tx) =>
-        updateNode(tx, request.params.id, version, spec as NodeSpec, timestamp(api.deps.clock.now())),
+        updateNode(tx, request.params.id, {
+          version,
+          spec,
+          at: timestamp(api.deps.clock.now()),
+          agreement: api.deps.cluster.state(),
+        }),
       );
       return reply.send();
     },
@@ -71,11 +76,19 @@ export function matches(node: Node, filters: Filters): boolean {
   );
 }
 
+interface NodeUpdate {
+  version: number;
+  spec: NodeSpec;
+  /** RFC 3339. */
+  at: string;
+  agreement: Agreement;
+}
+
 /** @throws ApiError 404, 500 (stale version), 400 (a manager that is needed) */
-function updateNode(tx: Transaction, reference: string, version: number, spec: NodeSpec, at: string): void {
+function updateNode(tx: Transaction, reference: string, { version, spec, at, agreement }: NodeUpdate): void {
   const node = resolveNode(tx, reference);
   if (node.meta.version !== version) throw new ApiError(500, 'update out of sequence');
-  if (spec.Role === 'worker' && node.spec.Role === 'manager') assertDemotable(node, [...tx.nodes.all()]);
+  if (spec.Role === 'worker' && node.spec.Role === 'manager') assertDemotable(node, [...tx.nodes.all()], agreement);
   tx.nodes.update({ ...node, spec, meta: { ...node.meta, version: tx.index, updatedAt: at } });
 }
 

@@ -55,16 +55,13 @@ export function swarmRoutes(app: FastifyInstance, api: ApiContext): void {
   });
   app.post<{ Querystring: { force?: string } }>('/swarm/leave', async (request, reply) => {
     const force = isTrue(request.query.force);
-    const { localNodeState, manager, nodeId } = cluster.state();
+    const state = cluster.state();
+    const { localNodeState, manager, nodeId } = state;
     if (localNodeState === 'inactive') throw unavailable('This node is not part of a swarm');
     if (manager && !force) {
       const store = api.leader.isMissing ? undefined : api.deps.store();
-      throw unavailable(
-        leaveRefusal(
-          nodeId,
-          store?.view((view) => [...view.nodes.all()]),
-        ),
-      );
+      const nodes = store?.view((view) => [...view.nodes.all()]);
+      throw unavailable(leaveRefusal(nodeId, nodes, state));
     }
     if (localNodeState === 'locked' && !force) throw lockedLeaveRefusal();
     await cluster.leave();
