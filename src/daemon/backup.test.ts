@@ -10,7 +10,7 @@ import { CLUSTER_ROW, type Node } from '../model/objects.ts';
 import { createCertificateRequest, createRootCa, issueNodeCertificate } from '../pki/authority.ts';
 import { createUnlockKey, parseUnlockKey } from '../pki/unlock-key.ts';
 import { BackupRefused, readBackup, writeBackup, type Backup } from './backup.ts';
-import { keyFileOf, openState, removeState } from './manager.ts';
+import { keyFileOf, openState, removeState } from './state-files.ts';
 import { MembershipFile } from './membership.ts';
 import { createCluster } from './new-cluster.ts';
 import { restoreCluster, restoredPlace, restoredRows } from './restore.ts';

@@ -3,10 +3,9 @@
  * as a whole: the membership file is written last by those who come and removed last by those who go, so a crash in the middle
  * leaves no half member, and a leave that was broken off goes on.
  */
-import { randomBytes } from 'node:crypto';
 import { networkInterfaces } from 'node:os';
 import type { Duplex } from 'node:stream';
-import { ApiError, badRequest, unavailable } from '../api/errors.ts';
+import { unavailable } from '../api/errors.ts';
 import type {
   ClusterControl,
   ClusterState,
@@ -19,27 +18,41 @@ import { notLocked, wrongUnlockKey } from '../api/manager-lock.ts';
 import type { Leadership } from '../api/leader.ts';
 import type { NodeAttachments } from '../api/node-attachments.ts';
 import type { DockerClient } from '../docker/client.ts';
-import { nodeCertificateLifeMs } from '../dispatch/join.ts';
-import { NoCertificate, requestCertificate } from '../dispatch/request-certificate.ts';
 import type { Streams } from '../dispatch/streams.ts';
+import { OutsideEtcd } from '../journal/etcd/outside.ts';
 import { WrongUnlockKey, type KeyFile } from '../journal/key-file.ts';
 import { timestamp, type Clock, type Log, type Random } from '../model/clock.ts';
-import { newId } from '../model/ids.ts';
-import { createCertificateRequest, createRootCa, issueNodeCertificate, type RootCa } from '../pki/authority.ts';
 import { loadIdentity, removeIdentity, saveIdentity } from '../pki/files.ts';
-import { identityAtAnyTime, identityOf, type Identity } from '../pki/identity.ts';
-import { createJoinToken, InvalidToken } from '../pki/token.ts';
-import { createUnlockKey, parseUnlockKey } from '../pki/unlock-key.ts';
+import { identityAtAnyTime, type Identity } from '../pki/identity.ts';
 import type { Store } from '../store/store.ts';
-import { AddressError, chooseAddresses } from './addresses.ts';
-import { BackupRefused, readBackup, writeBackup } from './backup.ts';
-import { demoteOthers, keyFileOf, Manager, managersOf, openState, removeState } from './manager.ts';
+import { chooseAddresses } from './addresses.ts';
+import { readBackup, writeBackup } from './backup.ts';
+import { joinIdentity } from './certify.ts';
+import {
+  ALREADY_PART,
+  asApiError,
+  BUSY,
+  cannotLeave,
+  ENDED,
+  JOIN_TIMEOUT,
+  LEAVING,
+  NO_FORCE,
+  NOT_ALONE_YET,
+  NOT_ELECTED,
+  NOT_MANAGER,
+  NOT_PART,
+} from './cluster-words.ts';
+import { readEtcdSettings } from './etcd-option.ts';
+import { eraseCluster, foundCluster } from './found-cluster.ts';
+import { inRole, keeperTrouble, withKeeper } from './keeper.ts';
+import { localState } from './local-state.ts';
+import { demoteOthers, Manager } from './manager.ts';
 import { MembershipFile, type Membership } from './membership.ts';
-import { createCluster } from './new-cluster.ts';
 import { SharedState } from './shared-state.ts';
 import { clearHost, NodeParts, removeNodeMemory } from './node-parts.ts';
 import type { Options } from './options.ts';
 import { restoreCluster } from './restore.ts';
+import { keyFileOf, removeState } from './state-files.ts';
 
 export interface ClusterMemberDeps {
   options: Options;
@@ -51,23 +64,11 @@ export interface ClusterMemberDeps {
   log: Log;
 }
 
-const ALREADY_PART =
-  'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.';
-const NOT_PART = 'This node is not part of a swarm';
-const JOIN_TIMEOUT =
-  'Timeout was reached before node joined. The attempt to join the swarm will continue in the background. Use the "docker info" command to see the current swarm status of your node.';
 /** Docker's clients are told after this time that joining goes on by itself. */
 const JOIN_MS = 20_000;
-const LEAVING = 'This node has not left its swarm in full (use "docker swarm leave --force" to go on)';
-const REMOVED =
-  'This node has been removed from its swarm. What it runs goes on until "docker swarm leave", after which it can join again.';
-const NOT_MANAGER = 'This node is not a swarm manager, or is locked: it has no state to go on with.';
-const NOT_ALONE_YET =
-  'This manager does not lead yet. It goes on in the background; ask again with --force-new-cluster until it does.';
-/** How long a manager that goes on alone has to be elected. */
+/** How long a manager that goes on alone, or begins a cluster, has to be elected. */
 const LEAD_MS = 20_000;
 const ROLE_RETRY_MS = 1_000;
-const BUSY = 'This node is just joining or leaving a swarm. Try again in a moment.';
 
 export class ClusterMember implements ClusterControl {
   readonly #deps: ClusterMemberDeps;
@@ -83,6 +84,8 @@ export class ClusterMember implements ClusterControl {
   #managerIds: ReadonlyMap<string, string> = new Map();
   #node: NodeParts | undefined;
   #error = '';
+  /** Why this manager cannot take part as droverd was started; what runs here goes on. */
+  #misfit = '';
   #changing = false;
 
   constructor(deps: ClusterMemberDeps) {
@@ -124,6 +127,10 @@ export class ClusterMember implements ClusterControl {
   async stop({ left = false } = {}): Promise<void> {
     await this.#node?.stop({ left });
     this.#node = undefined;
+    await this.#endManager({ left });
+  }
+
+  async #endManager({ left = false } = {}): Promise<void> {
     const manager = this.#manager;
     this.#manager = undefined;
     await manager?.close({ left });
@@ -155,80 +162,39 @@ export class ClusterMember implements ClusterControl {
   }
 
   state(): ClusterState {
-    const membership = this.#membership;
-    if (membership === undefined) {
-      const state = this.#error === '' ? 'inactive' : 'error';
-      return {
-        localNodeState: state,
-        nodeId: '',
-        nodeAddress: '',
-        manager: false,
-        error: this.#error,
-        degraded: [],
-        remoteManagers: [],
-      };
-    }
-    const session = this.#node?.session();
-    const broken = this.#error || (session?.phase === 'removed' ? REMOVED : (this.#node?.certificateError() ?? ''));
-    const managers = this.#manager === undefined ? [] : managersOf(this.#manager.store);
-    return {
-      localNodeState: broken !== '' ? 'error' : this.#changing ? 'pending' : this.#locked ? 'locked' : 'active',
-      nodeId: membership.nodeId,
-      nodeAddress: membership.advertiseAddress,
-      manager: this.#manager !== undefined,
-      error: broken || session?.error || (this.#node?.warning() ?? ''),
-      degraded: [...(this.#manager?.degraded() ?? []), ...(this.#node?.degraded() ?? [])],
-      remoteManagers:
-        this.#manager === undefined
-          ? membership.managers.map((address) => ({ NodeID: this.#managerIds.get(address) ?? '', Addr: address }))
-          : managers.map(({ nodeId, address }) => ({ NodeID: nodeId, Addr: address })),
-    };
+    return localState({
+      membership: this.#membership,
+      manager: this.#manager,
+      node: this.#node,
+      error: this.#error || this.#misfit,
+      changing: this.#changing,
+      locked: this.#locked,
+      managerIds: this.#managerIds,
+      outside: this.#deps.options.etcd !== undefined,
+    });
   }
 
   init(request: InitRequest): Promise<string> {
     return this.#change(async () => {
       if (this.#membership !== undefined) throw unavailable(ALREADY_PART);
-      const { options, clock, random } = this.#deps;
-      const { advertisePort, ...addresses } = chooseAddresses(request, this.#deps.options, networkInterfaces());
-      const rootCa = await createRootCa(clock.now());
-      const [nodeId, clusterId] = [newId(random), newId(random)];
-      const subject = { nodeId, clusterId, addresses: [addresses.advertiseAddress] };
-      const identity = await this.#ownIdentity(rootCa, subject, nodeCertificateLifeMs(request.spec));
-      const managerAddress = `${addresses.advertiseAddress}:${advertisePort}`;
-      const membership: Membership = {
-        nodeId,
-        clusterId,
-        role: 'manager',
-        ...addresses,
-        managerAddress,
-        managers: [managerAddress],
-      };
+      const { options, clock, random, log } = this.#deps;
+      const addresses = chooseAddresses(request, options, networkInterfaces());
+      const etcd = this.#outside();
+      await etcd?.assertFree();
       await this.#forget();
-      const unlockKey = request.spec.EncryptionConfig.AutoLockManagers ? createUnlockKey(randomBytes) : undefined;
-      if (unlockKey !== undefined) this.#keyFile.lockWith(parseUnlockKey(unlockKey));
-      const state = await openState(options.dataDir, this.#keyFile);
+      const { dataDir } = options;
+      const around = { addresses, dataDir, keyFile: this.#keyFile, ...(etcd && { etcd }), clock, random, log };
+      const { membership, identity, undo } = await foundCluster(request, around);
       try {
-        await state.store.update((tx) =>
-          createCluster(tx, {
-            ...request,
-            nodeId,
-            clusterId,
-            ingressId: newId(random),
-            rootCa,
-            joinTokens: {
-              worker: createJoinToken(rootCa.certificate, randomBytes),
-              manager: createJoinToken(rootCa.certificate, randomBytes),
-            },
-            ...(unlockKey === undefined ? {} : { unlockKey }),
-            managerAddress: membership.managers[0]!,
-            now: timestamp(clock.now()),
-          }),
-        );
-      } finally {
-        await state.close();
+        await this.#become(membership, identity, async () => {
+          // In a database the state is there at once; there it is once this manager was elected.
+          if (etcd !== undefined && !(await this.#manager!.led(LEAD_MS))) throw unavailable(NOT_ELECTED);
+        });
+      } catch (error) {
+        await undo();
+        throw error;
       }
-      await this.#become(membership, identity);
-      return nodeId;
+      return membership.nodeId;
     });
   }
 
@@ -236,9 +202,8 @@ export class ClusterMember implements ClusterControl {
     return this.#change(async () => {
       const [identity, membership] = [this.#identity, this.#membership];
       if (identity === undefined || membership?.role !== 'manager' || this.#locked) throw unavailable(NOT_MANAGER);
-      const manager = this.#manager;
-      this.#manager = undefined;
-      await manager?.close();
+      if (membership.keeper === 'outside-etcd') throw unavailable(NO_FORCE);
+      await this.#endManager();
       try {
         if (membership.keeper === 'etcd') await this.#sharedState(membership).member.forceNewCluster();
       } finally {
@@ -253,14 +218,18 @@ export class ClusterMember implements ClusterControl {
   join(request: JoinRequest): Promise<void> {
     return this.#change(async () => {
       if (this.#membership !== undefined) throw unavailable(ALREADY_PART);
-      const { advertisePort, ...addresses } = chooseAddresses(request, this.#deps.options, networkInterfaces());
-      const identity = await this.#certificate(request, addresses.advertiseAddress);
+      const { options, clock } = this.#deps;
+      const { advertisePort, ...addresses } = chooseAddresses(request, options, networkInterfaces());
+      const { advertiseAddress } = addresses;
+      const etcd = options.etcd === undefined ? 'own' : 'elsewhere';
+      const identity = await joinIdentity(request, { advertiseAddress, etcd, clock, timeoutMs: JOIN_MS });
+      if (identity.role === 'manager') await this.#outside()?.assertHolds(identity.clusterId);
       const membership: Membership = {
         nodeId: identity.nodeId,
         clusterId: identity.clusterId,
-        ...inRole(identity.role),
+        ...inRole(identity.role, options.etcd !== undefined),
         ...addresses,
-        managerAddress: `${addresses.advertiseAddress}:${advertisePort}`,
+        managerAddress: `${advertiseAddress}:${advertisePort}`,
         managers: request.remoteAddrs.map(({ host, port }) => `${host}:${port}`),
       };
       await this.#forget();
@@ -272,13 +241,8 @@ export class ClusterMember implements ClusterControl {
   leave(): Promise<void> {
     return this.#change(async () => {
       if (this.#membership === undefined && this.#error === '') throw unavailable(NOT_PART);
-      const { client } = this.#deps;
       // Containers that nobody can remove now would stay for good.
-      await client.ping().catch((error: unknown) => {
-        throw unavailable(
-          `This node cannot leave the swarm now, because its containers have to be removed: ${(error as Error).message}`,
-        );
-      });
+      await this.#deps.client.ping().catch((error: unknown) => Promise.reject(cannotLeave(error)));
       if (this.#membership !== undefined) {
         this.#membership = { ...this.#membership, leaving: true };
         this.#file.write(this.#membership);
@@ -347,7 +311,9 @@ export class ClusterMember implements ClusterControl {
   async #finishLeaving(): Promise<void> {
     const { options, clock, log, client } = this.#deps;
     const membership = this.#membership;
+    const last = membership?.keeper === 'outside-etcd' && this.#manager?.isLast === true;
     await this.stop({ left: true });
+    if (last) await eraseCluster({ etcd: () => this.#outside(), clusterId: membership.clusterId, log }, ENDED);
     if (membership?.keeper === 'etcd') await this.#sharedState(membership).leave();
     try {
       if (membership !== undefined) await clearHost({ membership, dataDir: options.dataDir, client, clock, log });
@@ -362,21 +328,17 @@ export class ClusterMember implements ClusterControl {
     log.info({}, 'left the swarm');
   }
 
+  /** The etcd that stands elsewhere, if this daemon was started with one. Throws Error that names a file which cannot be read. */
+  #outside(): OutsideEtcd | undefined {
+    const { options, clock } = this.#deps;
+    return options.etcd && new OutsideEtcd(readEtcdSettings(options.etcd), clock);
+  }
+
   /** Its part in what managers share, while no manager runs here. */
   #sharedState(membership: Membership): SharedState {
     const { options, clock, random, log } = this.#deps;
-    const { dataDir } = options;
-    const identity = () => this.#identity!;
-    return new SharedState({
-      membership,
-      dataDir,
-      keyFile: this.#keyFile,
-      identity,
-      removed: () => {},
-      clock,
-      random,
-      log,
-    });
+    const own = { membership, dataDir: options.dataDir, keyFile: this.#keyFile, identity: () => this.#identity! };
+    return new SharedState({ ...own, removed: () => {}, clock, random, log });
   }
 
   /** One change at a time; errors of addresses, tokens and managers become what Docker's clients expect. */
@@ -386,24 +348,20 @@ export class ClusterMember implements ClusterControl {
     try {
       return await change();
     } catch (error) {
-      if (error instanceof AddressError || error instanceof InvalidToken || error instanceof BackupRefused)
-        throw badRequest(error.message);
-      // A wrong token is bad input to Docker's clients, whatever the manager calls it.
-      if (error instanceof NoCertificate)
-        throw new ApiError(error.status === 403 ? 400 : (error.status ?? 503), error.message);
-      throw error;
+      throw asApiError(error);
     } finally {
       this.#changing = false;
     }
   }
 
   /** Durable first, then running: a start after a crash takes up what the file says. */
-  async #become(membership: Membership, identity: Identity): Promise<void> {
+  async #become(membership: Membership, identity: Identity, settle = async () => {}): Promise<void> {
     await saveIdentity(this.#deps.options.dataDir, identity);
     this.#file.write(membership);
     this.#membership = membership;
     try {
       await this.#run(membership, identity);
+      await settle();
     } catch (error) {
       await this.stop();
       this.#file.remove();
@@ -413,14 +371,19 @@ export class ClusterMember implements ClusterControl {
     }
   }
 
-  async #run(membership: Membership, identity: Identity): Promise<void> {
+  async #run(written: Membership, identity: Identity): Promise<void> {
     const { options, clock, random, log, client } = this.#deps;
     const around = { dataDir: options.dataDir, clock, random, log };
-    this.#membership = membership;
+    const membership = withKeeper(written, { outside: options.etcd !== undefined, placed: this.#keyFile.exists() });
+    if (membership === written) this.#membership = membership;
+    else this.#write(membership);
+    this.#misfit = keeperTrouble(membership, options.etcd);
+    if (this.#misfit !== '') log.error({}, this.#misfit);
     this.#locked = membership.role === 'manager' && this.#keyFile.isLocked();
     if (this.#locked) log.warn({}, 'this manager is locked: what the cluster runs here goes on, and nothing else does');
     this.#identity = identity;
-    if (membership.role === 'manager' && !this.#locked) await this.#manage(membership, identity);
+    const manages = membership.role === 'manager' && !this.#locked && this.#misfit === '';
+    if (manages) await this.#manage(membership, identity);
     this.#node = await NodeParts.start({
       ...around,
       membership,
@@ -428,6 +391,7 @@ export class ClusterMember implements ClusterControl {
       client,
       remember: (managers) => this.#remember(managers),
       certify: (csr) => this.#manager?.certify(csr),
+      mayChangeIssuer: async () => (await this.#manager?.mayChangeIssuer()) ?? true,
       renewed: (next) => {
         this.#identity = next;
         this.#manager?.useIdentity(next);
@@ -439,9 +403,11 @@ export class ClusterMember implements ClusterControl {
 
   async #manage(membership: Membership, identity: Identity): Promise<void> {
     const { options, clock, random, log, serveApi } = this.#deps;
+    const outside = membership.keeper === 'outside-etcd' ? this.#outside() : undefined;
     this.#manager = await Manager.open(membership, identity, {
       dataDir: options.dataDir,
       keyFile: this.#keyFile,
+      ...(outside && { outside }),
       serveApi,
       remember: (change) => this.#write({ ...this.#membership!, ...change }),
       clock,
@@ -469,12 +435,11 @@ export class ClusterMember implements ClusterControl {
     const [identity, membership] = [this.#identity, this.#membership];
     if (identity === undefined || membership === undefined || membership.leaving === true) return;
     if (this.#node === undefined || identity.role === membership.role) return;
-    const next = { ...membership, keeper: undefined, ...inRole(identity.role) };
+    const next = { ...membership, keeper: undefined, ...inRole(identity.role, this.#deps.options.etcd !== undefined) };
     this.#write(next);
     this.#deps.log.info({ role: identity.role }, 'this node has another role now');
-    const manager = this.#manager;
-    this.#manager = undefined;
-    await manager?.close({ left: true });
+    await this.#endManager({ left: true });
+    this.#misfit = '';
     if (identity.role === 'manager') await this.#manage(next, identity);
     else {
       removeState(this.#deps.options.dataDir);
@@ -494,10 +459,8 @@ export class ClusterMember implements ClusterControl {
     const managers = told.map(({ address }) => address);
     const membership = this.#membership;
     if (membership === undefined || managers.length === 0 || membership.managers.join() === managers.join()) return;
-    const next = { ...membership, managers };
     try {
-      this.#file.write(next);
-      this.#membership = next;
+      this.#write({ ...membership, managers });
     } catch (error) {
       // A full disk must not cost the session that told of them; the next one tells again.
       this.#deps.log.warn({ err: error }, 'cannot write down where the managers are');
@@ -510,46 +473,8 @@ export class ClusterMember implements ClusterControl {
     removeState(dataDir);
     this.#keyFile.forget();
     this.#locked = false;
+    this.#misfit = '';
     removeNodeMemory(dataDir);
     await removeIdentity(dataDir);
   }
-
-  async #ownIdentity(
-    rootCa: RootCa,
-    ids: { nodeId: string; clusterId: string; addresses: string[] },
-    lifeMs: number,
-  ): Promise<Identity> {
-    const now = this.#deps.clock.now();
-    const { key, csr } = await createCertificateRequest();
-    const certificate = await issueNodeCertificate(rootCa, csr, { ...ids, role: 'manager' }, now, lifeMs);
-    return identityOf({ certificate, key, rootCertificate: rootCa.certificate }, now);
-  }
-
-  /** Asks each manager in turn; a refusal counts, one that cannot be reached gives way to the next. */
-  async #certificate(request: JoinRequest, advertiseAddress: string): Promise<Identity> {
-    const { clock } = this.#deps;
-    let failure: unknown;
-    for (const { host, port } of request.remoteAddrs) {
-      try {
-        const { joinToken: token, availability } = request;
-        return await requestCertificate({
-          address: `${host}:${port}`,
-          token,
-          availability,
-          advertiseAddress,
-          clock,
-          timeoutMs: JOIN_MS,
-        });
-      } catch (error) {
-        if (!(error instanceof NoCertificate) || error.status !== undefined) throw error;
-        failure = error;
-      }
-    }
-    throw failure;
-  }
-}
-
-/** A manager that joins others has its part in what they share; a worker keeps no state. */
-function inRole(role: Membership['role']): Pick<Membership, 'role' | 'keeper'> {
-  return role === 'manager' ? { role, keeper: 'etcd' } : { role };
 }

@@ -12,6 +12,7 @@ import { rebalancePlan } from '../control/rebalance/plan.ts';
 import { DockerClient, parseEngineAddress } from '../docker/client.ts';
 import type { Clock, Log, Random } from '../model/clock.ts';
 import { ClusterMember } from './cluster-member.ts';
+import { isExposed } from './etcd-option.ts';
 import { lockDataDir } from './lock.ts';
 import type { HostOption, Options } from './options.ts';
 
@@ -35,6 +36,11 @@ export class Daemon {
   async start(): Promise<void> {
     const { options, version, clock, random, log } = this.#deps;
     try {
+      if (options.etcd !== undefined && isExposed(options.etcd))
+        log.warn(
+          { endpoints: options.etcd.endpoints },
+          'the etcd is used without TLS: whoever is on the way to it owns the swarm',
+        );
       mkdirSync(options.dataDir, { recursive: true, mode: 0o711 });
       const lock = lockDataDir(options.dataDir);
       this.#stops.push(() => lock.release());

@@ -11,9 +11,10 @@ import { createCertificateRequest, createRootCa, issueNodeCertificate } from '..
 import { identityOf } from '../pki/identity.ts';
 import { createJoinToken } from '../pki/token.ts';
 import { FakeClock } from '../sim/fake-clock.ts';
-import { keyFileOf, Manager, openState } from './manager.ts';
+import { Manager } from './manager.ts';
 import type { Membership } from './membership.ts';
 import { createCluster } from './new-cluster.ts';
+import { keyFileOf, openState } from './state-files.ts';
 
 let dataDir: string;
 beforeEach(() => (dataDir = mkdtempSync(join(tmpdir(), 'drover-manager-'))));

@@ -2,106 +2,45 @@
  * What a manager runs besides the agent: the state with its journal, the port that nodes dial, and the control loops.
  * `open` fails as a whole or leaves all of it running; `close` ends it in the opposite order.
  */
-import { join } from 'node:path';
-import { rmSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { startControl } from '../control/control.ts';
 import type { Loop } from '../control/loop.ts';
-import { RequestError } from '../dispatch/http.ts';
 import { renew } from '../dispatch/join.ts';
-import { askForPlace, type PlaceAnswer, type PlaceRequest } from '../dispatch/place.ts';
 import { DispatchServer } from '../dispatch/server.ts';
 import type { Streams } from '../dispatch/streams.ts';
-import type { Journal } from '../journal/journal.ts';
-import { DataKey, KeyFile } from '../journal/key-file.ts';
+import type { OutsideEtcd } from '../journal/etcd/outside.ts';
+import type { KeyFile } from '../journal/key-file.ts';
 import type { Peer } from '../journal/member/arguments.ts';
-import { nodeOf, type Membership as Members } from '../journal/member/membership.ts';
-import { SealedJournal } from '../journal/sealed.ts';
-import type { Leader, SharedJournal } from '../journal/shared.ts';
-import { SqliteJournal } from '../journal/sqlite.ts';
+import type { Membership as Members } from '../journal/member/membership.ts';
+import { NotLeading, type Leader, type SharedJournal } from '../journal/shared.ts';
 import { CLUSTER_ROW } from '../model/objects.ts';
 import { timestamp, type Clock, type Log, type Random } from '../model/clock.ts';
-import type { Identity, NodeRole } from '../pki/identity.ts';
-import { parseUnlockKey } from '../pki/unlock-key.ts';
+import type { Identity } from '../pki/identity.ts';
 import { LeaderElector, type HeldLeadership } from '../store/leader-elector.ts';
-import { isConfidential } from '../store/snapshot.ts';
 import { Store, type Transaction } from '../store/store.ts';
 import { LockBox } from './lock-box.ts';
 import { managerRowsLoop } from './manager-rows.ts';
 import type { Membership } from './membership.ts';
+import { OutsideState } from './outside-state.ts';
+import { moveToEtcd, Places } from './places.ts';
 import { SharedState } from './shared-state.ts';
+import { openState, removeDatabase } from './state-files.ts';
 
 export interface Surroundings {
   dataDir: string;
   /** Serves the API to another manager over a stream. */
   serveApi: (stream: Duplex) => void;
   /** Makes a change of this node's membership durable before it returns. */
-  remember(change: Partial<Membership>): void;
+  remember: (change: Partial<Membership>) => void;
   /** That of the data directory; it is not locked, or was unlocked. */
   keyFile: KeyFile;
+  /** What holds the state of a manager whose keeper that is. */
+  outside?: OutsideEtcd;
   clock: Clock;
   random: Random;
   log: Log;
 }
 
-const stateFile = (dataDir: string) => join(dataDir, 'state.db');
-const keyFile = (dataDir: string) => join(dataDir, 'state.key');
-
-/** Where the key of a data directory's state is. */
-export function keyFileOf(dataDir: string): KeyFile {
-  return new KeyFile(keyFile(dataDir));
-}
-
-/** The journal of a data directory as it lies there, its confidential rows encrypted. Throws JournalDamaged. */
-export function openRawJournal(dataDir: string): Journal {
-  return new SqliteJournal(stateFile(dataDir));
-}
-
-/** The journal of a data directory, its confidential rows sealed with the key beside it. Throws JournalDamaged. */
-export function openJournal(dataDir: string, file = keyFileOf(dataDir)): Journal {
-  return new SealedJournal({
-    journal: openRawJournal(dataDir),
-    name: stateFile(dataDir),
-    keyFile: file,
-    isConfidential,
-  });
-}
-
-/** Opens the journal and the state in it. The caller closes both. Throws JournalDamaged, KeyFileLocked. */
-export async function openState(
-  dataDir: string,
-  file = keyFileOf(dataDir),
-): Promise<{ store: Store; journal: Journal; close(): Promise<void> }> {
-  const journal = openJournal(dataDir, file);
-  const store = await Store.open(journal).catch(async (error: unknown) => {
-    await journal.close();
-    throw error;
-  });
-  return {
-    store,
-    journal,
-    async close() {
-      await store.close();
-      await journal.close();
-    },
-  };
-}
-
-/** Removes the state of a cluster that this node has left, or never finished making. */
-export function removeState(dataDir: string): void {
-  removeDatabase(dataDir);
-  for (const suffix of ['', '.new']) rmSync(keyFile(dataDir) + suffix, { force: true });
-}
-
-/** The state lies elsewhere now. */
-function removeDatabase(dataDir: string): void {
-  for (const suffix of ['', '-wal', '-shm']) rmSync(stateFile(dataDir) + suffix, { force: true });
-}
-
-const CAMPAIGN_MS = 30_000;
-/** Another manager is let in within this time, or asks again. */
-const ADMIT_MS = 8_000;
-const PLACE_MS = 20_000;
 const TAKE_PART_RETRY_MS = 2_000;
 
 /** What a node's part as a manager is made of. */
@@ -116,13 +55,16 @@ export class Manager {
   readonly #self: Leader;
   readonly #dispatch: DispatchServer;
   readonly #lockBox: LockBox;
-  readonly #shared: SharedState;
+  readonly #shared: SharedState | OutsideState;
+  readonly #places: Places;
   readonly #closing = new AbortController();
   #identity: Identity;
   /** What keeps the state now; closed with this manager. */
   #keeper: { close(): Promise<void> } | undefined;
   /** With several managers. */
   #elector: LeaderElector | undefined;
+  /** Since when no leader has been seen, while none is. */
+  #missing: { missingSinceMs?: number } = {};
   /** While this manager leads. */
   #members: Members | undefined;
   #rows: Loop | undefined;
@@ -136,20 +78,23 @@ export class Manager {
   #trouble = '';
 
   private constructor(deps: ManagerDeps, store: Store) {
-    const { membership, identity, dataDir, clock, random, log, keyFile } = deps;
+    const { membership, identity, clock, random, log, keyFile } = deps;
     this.#deps = deps;
     this.store = store;
     this.#identity = identity;
     this.#self = { nodeId: membership.nodeId, address: managerAddress(membership) };
-    this.#shared = new SharedState({
+    this.#shared = this.#part();
+    this.#places = new Places({
+      store,
+      self: this.#self,
       membership,
-      dataDir,
       keyFile,
+      shared: this.#shared,
       identity: () => this.#identity,
-      removed: () => this.#removed(),
+      share: () => this.#share(),
+      isShared: () => this.#elector !== undefined,
+      members: () => this.#members,
       clock,
-      random,
-      log,
     });
     this.#dispatch = new DispatchServer({
       store,
@@ -159,8 +104,8 @@ export class Manager {
       identity,
       managers: () => managersOf(store),
       api: (stream) => deps.serveApi(stream),
-      givePlace: (nodeId, request) => this.#givePlace(nodeId, request),
-      checkRole: (role) => this.#checkRole(role),
+      givePlace: (nodeId, request) => this.#places.give(nodeId, request),
+      checkRole: (role, etcd) => this.#places.checkRole(role, etcd),
     });
     this.#lockBox = new LockBox({ store, keyFile, clock, log });
   }
@@ -171,7 +116,7 @@ export class Manager {
    */
   static async open(membership: Membership, identity: Identity, around: Surroundings): Promise<Manager> {
     const deps = { ...around, membership, identity };
-    const shared = membership.keeper === 'etcd';
+    const shared = membership.keeper !== undefined;
     const state = shared ? undefined : await openState(around.dataDir, around.keyFile);
     const manager = new Manager(deps, state?.store ?? Store.replica());
     manager.#keeper = state?.journal;
@@ -189,6 +134,19 @@ export class Manager {
     }
   }
 
+  /** This manager's part in what several share: with its own member of etcd, or in one that stands elsewhere. */
+  #part(): SharedState | OutsideState {
+    const { membership, outside, dataDir, keyFile, clock, random, log } = this.#deps;
+    const { keeper, clusterId } = membership;
+    const around = { keyFile, clock, random, log };
+    if (keeper !== 'outside-etcd') {
+      const identity = () => this.#identity;
+      return new SharedState({ ...around, membership, dataDir, identity, removed: () => this.#removed() });
+    }
+    if (outside === undefined) throw new Error('no etcd is named that holds the state');
+    return new OutsideState({ ...around, etcd: outside, clusterId });
+  }
+
   /** What asks nodes for streams. */
   get streams(): Streams {
     return this.#dispatch.streams;
@@ -199,12 +157,18 @@ export class Manager {
     return this.#ready;
   }
 
-  /** Who leads, as this manager knows. */
-  leadership(): { leading: boolean; leader?: Leader } {
+  /** Who leads, as this manager knows; if nobody, since when by the monotonic clock. */
+  leadership(): { leading: boolean; leader?: Leader; missingSinceMs?: number } {
     if (this.#elector === undefined)
       return this.store.leading ? { leading: true, leader: this.#self } : { leading: false };
     const { role, leader } = this.#elector.state();
-    return { leading: role === 'leader', ...(leader !== undefined && { leader }) };
+    // Told of it this manager is only when all that it led has ended.
+    this.#noteLeader(leader);
+    return { leading: role === 'leader', ...(leader === undefined ? this.#missing : { leader }) };
+  }
+
+  #noteLeader(leader: Leader | undefined): void {
+    this.#missing = leader === undefined ? { missingSinceMs: this.#deps.clock.monotonic(), ...this.#missing } : {};
   }
 
   /** A stream to the API of the manager that leads. Rejects with LeaderAway, or the signal's reason. */
@@ -222,6 +186,14 @@ export class Manager {
     return renew({ store: this.store, clock, log: log.child({ room: 'dispatch' }) }, csr, membership.nodeId);
   }
 
+  /**
+   * Whether this manager may have its certificate by another issuer: not before the etcd of all managers has taken up the root of now.
+   * So a rotation that comes at once after another waits for the managers, as for any node that has not renewed.
+   */
+  async mayChangeIssuer(): Promise<boolean> {
+    return this.#shared.kind === 'elsewhere' || this.#shared.isCurrent();
+  }
+
   /** Whoever dials from now on is shown this certificate; sessions go on. */
   useIdentity(identity: Identity): void {
     this.#identity = identity;
@@ -232,6 +204,11 @@ export class Manager {
   /** Why the key file is not locked as the cluster says, in words; '' if it is. */
   lockTrouble(): string {
     return this.#lockBox.trouble();
+  }
+
+  /** Whether this one leads and is the only manager: the state ends with it. */
+  get isLast(): boolean {
+    return this.store.leading && managersOf(this.store).length === 1;
   }
 
   /** Resolves with true once this manager leads, with false after `limitMs`. */
@@ -287,19 +264,34 @@ export class Manager {
     while (!signal.aborted) {
       try {
         removeDatabase(dataDir);
-        await this.#shared.resume((candidate) => this.#askForPlace(candidate), signal);
+        await this.#shared.resume((peer?: Peer) => this.#askForPlace(peer), signal);
         const journal = await this.#shared.journal();
         this.#keeper = journal;
         this.#elect(journal);
         this.#trouble = '';
         return;
       } catch (error) {
+        const why = await this.#places.explained(error as Error);
         if (signal.aborted) return;
-        this.#trouble = `this manager cannot take part: ${(error as Error).message}`;
+        this.#noPart(why);
         log.error({ err: error }, this.#trouble);
         await new Promise<void>((resolve) => clock.after(TAKE_PART_RETRY_MS, resolve));
       }
     }
+  }
+
+  /** What asks may go on asking: why it is refused is said meanwhile. */
+  async #askForPlace(peer?: Peer): Promise<readonly Peer[]> {
+    try {
+      return await this.#places.ask(peer);
+    } catch (error) {
+      this.#noPart(error as Error);
+      throw error;
+    }
+  }
+
+  #noPart({ message }: Error): void {
+    this.#trouble = `this manager cannot take part: ${message}`;
   }
 
   #elect(journal: SharedJournal, held?: HeldLeadership): void {
@@ -313,7 +305,10 @@ export class Manager {
       onLead: () => this.#lead(),
     });
     this.#elector = elector;
-    elector.observe(({ leader }) => this.#dispatch.leaderIs(leader));
+    elector.observe(({ leader }) => {
+      this.#noteLeader(leader);
+      this.#dispatch.leaderIs(leader);
+    });
     elector.start(held);
     void elector.followed.then(() => (this.#ready = true));
   }
@@ -322,6 +317,10 @@ export class Manager {
   async #lead(): Promise<() => Promise<void>> {
     const { clock, random, log } = this.#deps;
     const { store } = this;
+    if (this.#shared.kind === 'elsewhere' && !this.#isManager()) {
+      this.#stepAside();
+      throw new NotLeading('this node is no manager any more');
+    }
     await this.#dispatch.lead();
     const control = startControl({ store, clock, random, log: log.child({ room: 'control' }) });
     const rows = managerRowsLoop({
@@ -329,7 +328,7 @@ export class Manager {
       clock,
       log: log.child({ room: 'control' }),
       leaderId: this.#self.nodeId,
-      answers: (nodeId) => this.#members?.answers(nodeId),
+      answers: (nodeId) => this.#shared.kind === 'elsewhere' || this.#members?.answers(nodeId),
       remove: (node) => this.#members?.remove(node) ?? Promise.resolve(),
       stepAside: () => this.#stepAside(),
     });
@@ -345,7 +344,14 @@ export class Manager {
     };
   }
 
+  #isManager(): boolean {
+    const node = this.store.view((view) => view.nodes.get(this.#self.nodeId));
+    return node?.manager !== undefined && node.spec.Role === 'manager';
+  }
+
   #lookAfterMembers(): void {
+    // Nobody's vote counts in an etcd that stands elsewhere: a manager is to be had while its node is.
+    if (this.#shared.kind === 'elsewhere') return;
     this.#members = this.#shared.members((nodeId) => this.#rows?.mark(nodeId));
     this.#members.start();
   }
@@ -358,86 +364,23 @@ export class Manager {
   }
 
   async #moveToEtcd(): Promise<void> {
-    const { dataDir, log, clock } = this.#deps;
-    await this.#shared.member.bootstrap();
-    const journal = await this.#shared.journal();
-    const late = new AbortController();
-    const timer = clock.after(CAMPAIGN_MS, () => late.abort(new Error('etcd elects nobody')));
-    try {
-      const leadership = await journal.campaign(this.#self, late.signal);
-      try {
-        await this.store.moveTo(leadership.journal, async () => this.#deps.remember({ keeper: 'etcd' }));
-      } catch (error) {
-        await leadership.resign();
-        throw error;
-      }
-      const database = this.#keeper;
-      this.#keeper = journal;
-      this.#elect(journal, { leadership, stop: this.#endLeading! });
-      this.#endLeading = undefined;
-      this.#lookAfterMembers();
-      await database?.close();
-      removeDatabase(dataDir);
-      log.info({}, "the cluster's state has moved to etcd");
-    } catch (error) {
-      if (this.#elector === undefined) {
-        await journal.close();
-        await this.#shared.leave();
-      }
-      throw error;
-    } finally {
-      timer.cancel();
-    }
+    const [shared, self] = [this.#shared, this.#self];
+    if (shared.kind !== 'own') throw new Error('its state is not there yet');
+    const { store } = this;
+    const { dataDir, log, clock, remember } = this.#deps;
+    const deps = { store, shared, self, clock, remember: () => remember({ keeper: 'etcd' }) };
+    const { journal, leadership } = await moveToEtcd(deps);
+    const database = this.#keeper;
+    this.#keeper = journal;
+    this.#elect(journal, { leadership, stop: this.#endLeading! });
+    this.#endLeading = undefined;
+    this.#lookAfterMembers();
+    await database?.close();
+    removeDatabase(dataDir);
+    log.info({}, "the cluster's state has moved to etcd");
   }
 
-  /** Before anybody is let in as a manager. @throws RequestError 503 */
-  async #checkRole(role: NodeRole): Promise<void> {
-    if (role === 'worker' || this.#elector !== undefined) return;
-    try {
-      await this.#shared.member.preflight();
-    } catch (error) {
-      throw cannotShare(error);
-    }
-  }
-
-  async #givePlace(nodeId: string, { address, peer }: PlaceRequest): Promise<PlaceAnswer> {
-    const { clock, keyFile } = this.#deps;
-    if (nodeOf(peer.name) !== nodeId)
-      throw new RequestError(403, `${peer.name} is not a name of node ${nodeId}'s etcd`);
-    await this.#share().catch((error: unknown) => Promise.reject(cannotShare(error)));
-    const members = this.#members;
-    if (members === undefined) throw new RequestError(503, 'this manager leads no more');
-    const late = new AbortController();
-    const timer = clock.after(ADMIT_MS, () => late.abort(new Error('another manager is just joining; try again')));
-    try {
-      const peers = await members.admit(peer, late.signal);
-      await this.store.update((tx) => addManager(tx, nodeId, address));
-      const keys = keyFile.read()?.map((key) => key.toJSON()) ?? [];
-      const unlockKey = this.store.view((view) => view.clusters.get(CLUSTER_ROW)?.unlockKey);
-      return { peers, keys, ...(unlockKey !== undefined && { unlockKey }) };
-    } catch (error) {
-      throw error instanceof RequestError ? error : new RequestError(503, (error as Error).message);
-    } finally {
-      timer.cancel();
-    }
-  }
-
-  async #askForPlace(peer: Peer): Promise<readonly Peer[]> {
-    const { membership, clock, keyFile } = this.#deps;
-    const { address } = this.#self;
-    const addresses = membership.managers.filter((other) => other !== address);
-    const request = { address, peer };
-    const identity = this.#identity;
-    const ask = { addresses, identity, request, clock, timeoutMs: PLACE_MS };
-    const { peers, keys, unlockKey } = await askForPlace(ask);
-    if (keyFile.exists()) return peers;
-    // So that the keys never lie on this disk as they are.
-    if (unlockKey !== undefined) keyFile.lockWith(parseUnlockKey(unlockKey));
-    keyFile.write(keys.map(({ id, key }) => new DataKey(id, Buffer.from(key, 'base64'))));
-    return peers;
-  }
-
-  /** The others have removed this one's member; if it is to be a manager all the same, it joins anew. */
+  /** The others have removed this one; if it is to be a manager all the same, it joins anew. */
   #removed(): void {
     if (this.#closing.signal.aborted) return;
     this.#takingPart = this.#endPart().then(() => this.#takePart());
@@ -445,7 +388,13 @@ export class Manager {
 
   /** This manager is to be one no more: another leads, and removes it. */
   #stepAside(): void {
-    void this.#elector?.stop();
+    const shared = this.#shared;
+    if (shared.kind === 'own') {
+      void this.#elector?.stop();
+      return;
+    }
+    shared.losePlace();
+    this.#removed();
   }
 
   /** Follows nobody and stands for no election. */
@@ -459,10 +408,6 @@ export class Manager {
   }
 }
 
-function cannotShare(error: unknown): RequestError {
-  return new RequestError(503, `this swarm cannot have several managers: ${(error as Error).message}`);
-}
-
 /** All managers but one are workers from now on, whatever becomes of them. */
 export function demoteOthers(tx: Transaction, nodeId: string, nowMs: number): void {
   const updatedAt = timestamp(nowMs);
@@ -472,14 +417,6 @@ export function demoteOthers(tx: Transaction, nodeId: string, nowMs: number): vo
     const meta = { ...node.meta, version: tx.index, updatedAt };
     tx.nodes.update({ ...rest, spec: { ...node.spec, Role: 'worker' }, meta });
   }
-}
-
-/** @throws RequestError 410 */
-function addManager(tx: Transaction, nodeId: string, address: string): void {
-  const node = tx.nodes.get(nodeId);
-  if (node === undefined) throw new RequestError(410, 'node is not part of this cluster any more');
-  if (node.manager?.address === address) return;
-  tx.nodes.update({ ...node, manager: { address, leader: false, reachability: 'unknown' } });
 }
 
 export function managersOf(store: Store): { nodeId: string; address: string }[] {

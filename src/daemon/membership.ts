@@ -21,8 +21,8 @@ const Membership = z.object({
   dataPathAddress: z.string(),
   /** host:port of the managers this node has last heard of. */
   managers: z.array(z.string()).min(1),
-  /** What keeps the cluster's state on a manager; absent: a database of its own. */
-  keeper: z.literal('etcd').optional(),
+  /** What keeps the cluster's state on a manager: managers' own etcd, or one that stands elsewhere; absent: a database of its own. */
+  keeper: z.enum(['etcd', 'outside-etcd']).optional(),
   /** Set when leaving begins: from then on the host is cleared and nothing else. */
   leaving: z.literal(true).optional(),
 });

@@ -42,6 +42,8 @@ export interface NodePartsDeps {
   remember(managers: { nodeId: string; address: string }[]): void;
   /** Gives this node its next certificate (PEM) for a request. Undefined but on the leader: the managers are to be asked. */
   certify(csr: string): Promise<string> | undefined;
+  /** Whether this node may have its certificate by another issuer than now. */
+  mayChangeIssuer: () => Promise<boolean>;
   /** Called once the next certificate is on the disk and in use here. */
   renewed(identity: Identity): void;
 }
@@ -177,6 +179,7 @@ export class NodeParts {
       log: log.child({ room: 'pki' }),
       certify: (csr, present) =>
         deps.certify(csr) ?? renewCertificate({ addresses: this.#session.addresses(), identity: present, csr, clock }),
+      mayChangeIssuer: deps.mayChangeIssuer,
       save: (parts) => saveIdentity(dataDir, parts),
       renewed: (next) => {
         this.#session.useIdentity(next);

@@ -27,6 +27,7 @@ describe('parseOptions', () => {
       logLevel: 'info',
       logFormat: 'text',
       tls: undefined,
+      etcd: undefined,
     });
   });
 

@@ -1,5 +1,9 @@
 /** The settings of `droverd`: its flags, its config file, defaults, and the errors a person gets. */
 import { parseArgs } from 'node:util';
+import { ETCD_SETTINGS, parseEtcdOption, type EtcdOption } from './etcd-option.ts';
+import { UsageError } from './usage-error.ts';
+
+export { UsageError } from './usage-error.ts';
 
 export interface Options {
   hosts: HostOption[];
@@ -13,17 +17,14 @@ export interface Options {
   logLevel: LogLevel;
   logFormat: 'text' | 'json';
   tls?: { certFile: string; keyFile: string; caFile: string };
+  /** Where managers keep the cluster's state, if not by themselves. */
+  etcd?: EtcdOption;
 }
 
 export type HostOption = { kind: 'unix'; path: string } | { kind: 'tcp'; host: string; port: number };
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
-
-/** A flag that cannot be; the message names it and what would be right. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}
 
 /** Read if it is there, unless `--config` names another. */
 export const CONFIG_FILE = '/etc/drover/droverd.json';
@@ -45,6 +46,12 @@ Options:
       --listen-addr ADDRESS     Where managers listen for nodes, unless swarm init or join says it (default 0.0.0.0:2377)
       --advertise-addr ADDRESS  Address or interface other nodes reach this one by, unless swarm init or join says it
       --data-path-addr ADDRESS  Address or interface for traffic between containers (default: the advertised address)
+      --etcd-endpoints URLS     Managers keep the swarm's state in an etcd that stands elsewhere (3.4 or newer), the same for
+                                all managers, from swarm init on: https://host:port,…
+      --etcd-prefix PREFIX      Where in it; one swarm each (default /drover/)
+      --etcd-cacert FILE        Who signs its certificates (default: the CAs that this host's Node trusts)
+      --etcd-cert FILE          Certificate and key that it is shown
+      --etcd-key FILE
       --log-level LEVEL         debug, info, warn or error (default info)
       --log-format FORMAT       text or json (default text)
       --tlscert FILE            Certificate, key and client CA for tcp:// hosts
@@ -94,6 +101,7 @@ export function parseOptions(args: string[], readText: ReadText): Command {
     logLevel: oneOf(settings, 'log-level', 'info', LOG_LEVELS),
     logFormat: oneOf(settings, 'log-format', 'text', ['text', 'json'] as const),
     tls,
+    etcd: parseEtcdOption(settings),
   };
   return flags.validate ? { run: 'validate' } : { run: 'daemon', options };
 }
@@ -109,6 +117,7 @@ const TEXT_SETTINGS = [
   'tlscert',
   'tlskey',
   'tlscacert',
+  ...ETCD_SETTINGS,
 ] as const;
 type TextSetting = (typeof TEXT_SETTINGS)[number];
 
@@ -132,6 +141,11 @@ function parseFlags(args: string[]) {
         tlscert: { type: 'string' },
         tlskey: { type: 'string' },
         tlscacert: { type: 'string' },
+        'etcd-endpoints': { type: 'string' },
+        'etcd-prefix': { type: 'string' },
+        'etcd-cacert': { type: 'string' },
+        'etcd-cert': { type: 'string' },
+        'etcd-key': { type: 'string' },
         'insecure-api': { type: 'boolean' },
         validate: { type: 'boolean', default: false },
         version: { type: 'boolean', default: false },

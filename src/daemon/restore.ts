@@ -9,8 +9,9 @@ import { CLUSTER_ROW, type Node } from '../model/objects.ts';
 import type { NodeSpec } from '../model/specs.ts';
 import { identityAtAnyTime, type Identity } from '../pki/identity.ts';
 import { damaged, type Backup, type BackupHeader } from './backup.ts';
-import { openRawJournal, openState, splitAddress } from './manager.ts';
+import { splitAddress } from './manager.ts';
 import type { Membership } from './membership.ts';
+import { openRawJournal, openState } from './state-files.ts';
 
 /**
  * Added to the number of the last transaction: no number that was given out after the backup was taken is given out again, for

@@ -4,6 +4,7 @@
  */
 import { EtcdClient } from '../journal/etcd/client.ts';
 import { EtcdJournal } from '../journal/etcd/journal.ts';
+import { Keys } from '../journal/etcd/keys.ts';
 import type { KeyFile } from '../journal/key-file.ts';
 import {
   MAX_REQUEST_BYTES,
@@ -15,6 +16,7 @@ import {
 import { connectWith } from '../journal/member/client-api.ts';
 import { EtcdMember, type Admit } from '../journal/member/member.ts';
 import { Membership as Members } from '../journal/member/membership.ts';
+import { Restarts } from '../journal/member/restarts.ts';
 import { Upkeep } from '../journal/member/upkeep.ts';
 import { SealedSharedJournal } from '../journal/sealed-shared.ts';
 import type { SharedJournal } from '../journal/shared.ts';
@@ -43,10 +45,12 @@ const MAX_BYTES = MAX_REQUEST_BYTES / 2;
 const PROBE_MS = 700;
 
 export class SharedState {
+  readonly kind = 'own';
   readonly member: EtcdMember;
   readonly #deps: SharedStateDeps;
   readonly #settings: MemberSettings;
   #upkeep: Upkeep | undefined;
+  #restarts: Restarts | undefined;
   #client: EtcdClient | undefined;
 
   constructor(deps: SharedStateDeps) {
@@ -84,8 +88,15 @@ export class SharedState {
     this.#client = client;
     const deps = { api: client, clusterId, clock, random, log: log.child({ room: 'journal' }) };
     const journal = new EtcdJournal({ ...deps, maxOps: MAX_TXN_OPS, maxBytes: MAX_BYTES });
-    // That of an earlier journal: this manager was removed, and has joined anew.
-    this.#upkeep?.stop();
+    this.#lookAfter(client);
+    return new SealedSharedJournal({ journal, name: "the managers' etcd", keyFile, isConfidential });
+  }
+
+  /** `client`: the journal's. */
+  #lookAfter(client: EtcdClient): void {
+    const { membership, clock, log, identity } = this.#deps;
+    // Those of an earlier journal: this manager was removed, and has joined anew.
+    this.#stopLooking();
     this.#upkeep = new Upkeep({
       connect: connectWith({ identity, clock }),
       endpoint: this.member.endpoint,
@@ -94,7 +105,21 @@ export class SharedState {
       log: log.child({ room: 'journal' }),
     });
     this.#upkeep.start();
-    return new SealedSharedJournal({ journal, name: "the managers' etcd", keyFile, isConfidential });
+    this.#restarts = new Restarts({
+      member: this.member,
+      connect: connectWith({ identity, clock }),
+      open: (endpoints) => EtcdClient.make({ endpoints, identity: identity(), clock }),
+      divert: (endpoints) => client.setEndpoints(endpoints),
+      key: new Keys(membership.clusterId).turns,
+      clock,
+      log: log.child({ room: 'journal' }),
+    });
+    this.#restarts.start();
+  }
+
+  #stopLooking(): void {
+    this.#upkeep?.stop();
+    this.#restarts?.stop();
   }
 
   /** Looks after who takes part: to be run by the manager that leads. */
@@ -112,22 +137,29 @@ export class SharedState {
 
   useIdentity(identity: Identity): void {
     this.#client?.setIdentity(identity);
+    this.#restarts?.look();
+  }
+
+  /** Whether the etcd of all managers runs with the root certificate that holds now: see Restarts. */
+  async isCurrent(): Promise<boolean> {
+    if (this.member.life !== 'running') return true;
+    return (await this.#restarts?.isEverywhere()) ?? false;
   }
 
   /** What does not work, in words. */
   degraded(): string[] {
-    return [...this.member.degraded(), ...(this.#upkeep?.degraded() ?? [])];
+    return [...this.member.degraded(), ...(this.#upkeep?.degraded() ?? []), ...(this.#restarts?.degraded() ?? [])];
   }
 
   /** Lets etcd run, and looks after it no longer. The journal is closed before. */
   async detach(): Promise<void> {
-    this.#upkeep?.stop();
+    this.#stopLooking();
     await this.member.detach();
   }
 
   /** Ends this manager's member for good; its data is moved aside. The journal is closed before. */
   async leave(): Promise<void> {
-    this.#upkeep?.stop();
+    this.#stopLooking();
     await this.member.leave();
   }
 }
