@@ -6,7 +6,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { openJournal } from '../../src/daemon/manager.ts';
+import { openJournal } from '../../src/daemon/state-files.ts';
 import { CLUSTER_ROW, type Cluster } from '../../src/model/objects.ts';
 import { createCertificateRequest, issueNodeCertificate } from '../../src/pki/authority.ts';
 import { loadIdentity, saveIdentity } from '../../src/pki/files.ts';

@@ -5,6 +5,9 @@
 import { execFile, type ExecFileException } from 'node:child_process';
 import { request } from 'node:http';
 import { resolve } from 'node:path';
+import { socketOf } from '../../src/lab/daemons.ts';
+import { enter, poweredOn } from '../../src/lab/host.ts';
+import { listLabs, openLab } from '../../src/lab/lab.ts';
 
 const CLONE = resolve(import.meta.dirname, '../../bin/drover');
 
@@ -98,8 +101,6 @@ export class Lab {
   readonly name: string;
   readonly #program: string;
   #registry = '';
-  readonly #sockets = new Map<string, string>();
-  readonly #addresses = new Map<string, string>();
 
   private constructor(name: string, program: string) {
     this.name = name;
@@ -124,7 +125,7 @@ export class Lab {
     } = {},
   ): Promise<Lab> {
     const lab = new Lab(name, options.drover ?? CLONE);
-    await lab.drover('down');
+    if ((await listLabs()).some((left) => left.name === name)) await lab.drover('down');
     await options.prepare?.();
     await lab.drover(
       'up',
@@ -137,7 +138,7 @@ export class Lab {
     );
     if (options.images ?? true) {
       await lab.drover('images');
-      lab.#registry = (await lab.drover('registry')).trim();
+      lab.#registry = (await openLab(name)).registry;
     }
     return lab;
   }
@@ -159,20 +160,19 @@ export class Lab {
     return this.#registry;
   }
 
+  // What the lab has on record is read here and not asked of `drover lab`, whose start costs more than most calls of a test.
+
   async socket(host: string): Promise<string> {
-    let socket = this.#sockets.get(host);
-    if (socket === undefined) {
-      socket = /DOCKER_HOST=["']?(unix:[^"'\s;]+)/.exec(await this.drover('env', host))?.[1];
-      if (socket === undefined) throw new Error(`lab env ${host} names no socket`);
-      this.#sockets.set(host, socket);
-    }
-    return socket;
+    const lab = await openLab(this.name);
+    return `unix://${socketOf(lab.host(host), lab.parts)}`;
+  }
+
+  async engineSocket(host: string): Promise<string> {
+    return `unix://${(await openLab(this.name)).host(host).engineSocket}`;
   }
 
   async address(host: string): Promise<string> {
-    let address = this.#addresses.get(host);
-    if (address === undefined) this.#addresses.set(host, (address = (await this.drover('addr', host)).trim()));
-    return address;
+    return (await openLab(this.name)).host(host).address;
   }
 
   /** The docker client against a host's droverd; succeeds or throws. Resolves with its output, trimmed. */
@@ -187,12 +187,14 @@ export class Lab {
 
   /** The docker client against the engine behind a host's droverd. */
   async engine(host: string, ...args: string[]): Promise<string> {
-    const socket = /DOCKER_HOST=["']?(unix:[^"'\s;]+)/.exec(await this.drover('env', host, '--engine'))?.[1];
-    return (await succeed('docker', args, { env: { DOCKER_HOST: socket, DOCKER_CONTEXT: undefined } })).trim();
+    const env = { DOCKER_HOST: await this.engineSocket(host), DOCKER_CONTEXT: undefined };
+    return (await succeed('docker', args, { env })).trim();
   }
 
-  exec(host: string, ...command: string[]): Promise<string> {
-    return this.drover('exec', host, '--', ...command);
+  /** Runs a program inside a host; succeeds or throws. Resolves with what it printed. */
+  async exec(host: string, ...command: string[]): Promise<string> {
+    const [nsenter = '', ...prefix] = enter(await poweredOn((await openLab(this.name)).host(host)));
+    return succeed(nsenter, [...prefix, ...command]);
   }
 
   /** Names of nodes that run a RUNNING, wanted task of the service, one entry a task. */

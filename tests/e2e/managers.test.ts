@@ -1,245 +1,269 @@
 /**
  * Several managers: any of them, the leader too, may lose power, its network, its breath or its disk. Within seconds writes
- * are taken again, nothing acknowledged is lost, and no container notices.
+ * are taken again, nothing acknowledged is lost, and no container notices. The same while managers come and go.
+ *
+ * `DROVER_SOAK=1`: each fault 10 times, and 20 kills in the middle of the state's move. `DROVER_SEED=…` repeats the choices.
  */
 import { join } from 'node:path';
-import { mkdir } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { eventually, Lab, succeed } from './lab.ts';
-import { ask, Writer } from './writer.ts';
+import { Chance } from '../../src/sim/seeded.ts';
+import { checkKilledMove } from './killed-move.ts';
+import { eventually, Lab } from './lab.ts';
+import { giveDisks, managerFaults, takeDisks, type Fault } from './manager-faults.ts';
+import { SwarmView } from './swarm-view.ts';
+import { ask, checkKept, Writer } from './writer.ts';
 
 const hosts = ['h1', 'h2', 'h3', 'h4', 'h5'];
 const managers = ['h1', 'h2', 'h3'];
-/** Each fault so many times; 10 in `make soak`. */
-const TIMES = process.env['DROVER_SOAK'] ? 10 : 1;
-const LAB_DIR = process.env['DROVER_LAB_DIR'] ?? '/var/lib/drover-lab';
-const NAME = 'managers';
+const SOAK = process.env['DROVER_SOAK'] !== undefined;
+const TIMES = SOAK ? 10 : 1;
+const KILLS = SOAK ? 20 : 3;
+/** Within which, after the first sign of a move, it is killed: about as long as it takes. */
+const MOVE_MS = 800;
+/** How long a fault lasts after it has struck and another leads, in milliseconds: one of these; else no longer than that takes. */
+const HOLD_MS: Readonly<Record<string, readonly number[]>> = SOAK
+  ? { paused: [30_000, 2_000], 'cut off': [5_000, 0], 'disk full': [10_000] }
+  : { 'disk full': [3_000] };
 /** From the loss of a leader to the next acknowledged write (issue 5). */
 const NEXT_WRITE_MS = 6_000;
+const LAB_DIR = process.env['DROVER_LAB_DIR'] ?? '/var/lib/drover-lab';
+const NAME = 'managers';
 
 const dataDir = (host: string) => join(LAB_DIR, NAME, host, 'drover');
+const SEED = Number(process.env['DROVER_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 
 describe('several managers', () => {
+  const chance = new Chance(SEED);
   let lab: Lab;
+  let swarm: SwarmView;
 
   beforeAll(async () => {
-    await unmount();
-    // A disk of its own for each manager, so that it can be full.
-    const prepare = async () => {
-      for (const host of managers) {
-        await mkdir(dataDir(host), { recursive: true });
-        await succeed('mount', ['-t', 'tmpfs', '-o', 'size=256m', 'tmpfs', dataDir(host)]);
-      }
-    };
-    lab = await Lab.up(NAME, { hosts: 5, managers: 3, prepare });
-    await lab.docker('h1', 'service', 'create', '--detach', '--name', 'steady', '--replicas', '10', lab.image('web:1'));
-    await lab.converged('steady', 10);
+    console.log(`seed ${SEED} (DROVER_SEED=${SEED} repeats the choices)`);
+    const disks = managers.map(dataDir);
+    await takeDisks(disks);
+    lab = await Lab.up(NAME, { hosts: 5, bare: true, prepare: () => giveDisks(disks) });
+    swarm = new SwarmView(lab, hosts);
   });
   afterAll(async () => {
-    await unmount();
+    await takeDisks(managers.map(dataDir));
     await lab?.down();
   });
 
-  /** What an interrupted run has left, too. */
-  const unmount = () =>
-    succeed('sh', [
-      '-c',
-      'for dir; do ! mountpoint -q "$dir" || umount -l "$dir"; done',
-      'sh',
-      ...managers.map(dataDir),
-    ]);
-
-  /** `hostname leader|reachable|unreachable` of each manager, as one of them says. */
-  async function managersBy(host: string): Promise<Map<string, string>> {
-    const listed = await lab.docker(host, 'node', 'ls', '--format', '{{.Hostname}} {{.ManagerStatus}}');
-    const rows = listed.split('\n').map((line) => line.split(' ') as [string, string?]);
-    return new Map(rows.flatMap(([name, status = '']) => (status === '' ? [] : [[name, status] as const])));
+  /** Runs `body` while a client writes through these managers; afterwards all that it was told is so. */
+  async function underLoad(through: readonly string[], prefix: string, body: (writer: Writer) => Promise<unknown>) {
+    const sockets = await Promise.all(through.map((host) => lab.socket(host)));
+    const writer = new Writer(sockets, { perSecond: 20, prefix });
+    try {
+      await body(writer);
+    } finally {
+      await writer.stop();
+    }
+    console.log(
+      `${writer.acknowledged.length} writes acknowledged; refused or unanswered: ${JSON.stringify([...writer.refusals])}`,
+    );
+    await checkKept(lab, through[0]!, writer);
+    expect(writer.wrong).toEqual([]);
+    expect(writer.acknowledged.length).toBeGreaterThan(0);
   }
 
-  const leaderBy = async (host: string): Promise<string | undefined> =>
-    [...(await managersBy(host))].find(([, status]) => status === 'Leader')?.[0];
-
-  const settled = () =>
-    eventually('one leader, the other managers reachable, as each of them says', async () => {
-      const said = await Promise.all(
-        managers.map(async (host) => [...(await managersBy(host))].map((row) => row.join(' ')).sort()),
-      );
-      const leaders = said[0]!.filter((row) => row.endsWith(' Leader'));
-      const reachable = said[0]!.filter((row) => row.endsWith(' Reachable'));
-      const same = said.every((each) => JSON.stringify(each) === JSON.stringify(said[0]));
-      return same && leaders.length === 1 && reachable.length === managers.length - 1 && leaders[0]!.split(' ')[0]!;
+  const cleanAudit = () =>
+    eventually('a clean audit', async () => {
+      await lab.drover('audit');
+      return true;
     });
 
-  async function containers(): Promise<string[]> {
-    const found = await Promise.all(
-      hosts.map(async (host) => {
-        const ids = await lab.engine(host, 'ps', '-q', '--no-trunc');
-        return ids === ''
-          ? ''
-          : lab.engine(host, 'inspect', '--format', '{{.Id}} {{.State.StartedAt}}', ...ids.split('\n'));
-      }),
-    );
-    return found
-      .join('\n')
-      .split('\n')
-      .filter((line) => line !== '')
-      .sort();
-  }
+  test(
+    `the first manager killed at ${KILLS} moments while its state moves to etcd: it moves, or has not, and nothing is lost`,
+    async () => {
+      const moments = chance.of('moments');
+      const reached = new Map<string, number>();
+      for (let i = 0; i < KILLS; i++) {
+        // Spread over all of the move, each at random within its share.
+        const afterMs = ((i + moments.random()) / KILLS) * MOVE_MS;
+        const how = await checkKilledMove(lab, ['h1', 'h2'], afterMs);
+        reached.set(how, (reached.get(how) ?? 0) + 1);
+      }
+      console.log(`killed when: ${[...reached].map(([how, times]) => `${how} (${times})`).join('; ')}`);
+    },
+    KILLS * 120_000,
+  );
+
+  test('one manager becomes two and three, by a join and by a promotion, under load', async () => {
+    const addresses = new Map<string, string>();
+    for (const host of hosts) addresses.set(host, await lab.address(host));
+    const join = async (host: string, role: 'manager' | 'worker') => {
+      const token = await lab.docker('h1', 'swarm', 'join-token', '-q', role);
+      const advertise = ['--advertise-addr', addresses.get(host)!];
+      await lab.docker(host, 'swarm', 'join', '--token', token, ...advertise, `${addresses.get('h1')}:2377`);
+    };
+    await lab.docker('h1', 'swarm', 'init', '--advertise-addr', addresses.get('h1')!);
+    await Promise.all(['h3', 'h4', 'h5'].map((host) => join(host, 'worker')));
+    const image = lab.image('web:1');
+    await lab.docker('h1', 'service', 'create', '--detach', '--name', 'steady', '--replicas', '10', image);
+    await lab.docker('h1', 'service', 'create', '--detach', '--name', 'rolling', '--replicas', '3', image);
+    await lab.converged('rolling', 3);
+    await lab.converged('steady', 10);
+    const before = await swarm.containers('steady');
+    await underLoad(['h1'], 'grow', async () => {
+      await rolled('h1', 'two');
+      await join('h2', 'manager');
+      await swarm.settled(['h1', 'h2']);
+      await rolled('h1', 'three');
+      await lab.docker('h1', 'node', 'promote', 'h3');
+      await swarm.settled(managers);
+    });
+    await allRolled('h1', 'three');
+    expect(await swarm.containers('steady')).toEqual(before);
+    await cleanAudit();
+  });
+
+  /** Begins a rolling update to this value. */
+  const rolled = (through: string, value: string) =>
+    lab.docker(through, 'service', 'update', '--detach', '--env-add', `STEP=${value}`, 'rolling');
+
+  /** Waits until all containers of the service have the value of the last update. */
+  const allRolled = (through: string, value: string) =>
+    eventually(`rolling is at ${value}`, async () => {
+      const inspect = [
+        'service',
+        'inspect',
+        '--format',
+        '{{.UpdateStatus.State}} {{.Spec.TaskTemplate.ContainerSpec.Env}}',
+      ];
+      if ((await lab.docker(through, ...inspect, 'rolling')) !== `completed [STEP=${value}]`) return false;
+      return (await swarm.containers('rolling')).length === 3;
+    });
 
   test('each manager says the same, and the docker client works against any of them', async () => {
-    await settled();
+    await swarm.settled(managers);
     for (const host of managers) {
-      const info = await lab.docker(
-        host,
-        'info',
-        '--format',
-        '{{.Swarm.Managers}} {{.Swarm.Nodes}} {{.Swarm.ControlAvailable}}',
-      );
-      expect(info).toBe('3 5 true');
-      await lab.docker(
-        host,
-        'service',
-        'create',
-        '--detach',
-        '--name',
-        `by-${host}`,
-        '--replicas',
-        '1',
-        lab.image('web:1'),
-      );
+      const figures = '{{.Swarm.Managers}} {{.Swarm.Nodes}} {{.Swarm.ControlAvailable}}';
+      expect(await lab.docker(host, 'info', '--format', figures)).toBe('3 5 true');
+      const name = `by-${host}`;
+      await lab.docker(host, 'service', 'create', '--detach', '--name', name, '--replicas', '1', lab.image('web:1'));
       // Its own write, at once, from the very manager.
-      expect(await lab.docker(host, 'service', 'inspect', '--format', '{{.Spec.Name}}', `by-${host}`)).toBe(
-        `by-${host}`,
-      );
+      expect(await lab.docker(host, 'service', 'inspect', '--format', '{{.Spec.Name}}', name)).toBe(name);
     }
     await lab.converged('by-h3', 1);
     expect(await lab.docker('h2', 'service', 'logs', 'by-h3')).toBeDefined();
     for (const host of managers) await lab.docker('h2', 'service', 'rm', `by-${host}`);
-    await eventually('only steady runs', async () => (await containers()).length === 10);
+    await eventually('only steady and rolling run', async () => (await swarm.containers()).length === 13);
     const refused = await lab.tryDocker('h4', 'node', 'ls');
     expect(refused.stderr).toContain('This node is not a swarm manager');
   });
 
-  /** What is done to the leader, and how it ends. */
-  const faults: Record<string, { begin(host: string): Promise<unknown>; end(host: string): Promise<unknown> }> = {
-    'killed daemons': {
-      begin: (host) => lab.exec(host, 'sh', '-c', "kill -9 $(pgrep -f '[d]aemon/main') $(pgrep -x etcd)"),
-      end: (host) => lab.drover('start', host),
-    },
-    'cut off': { begin: (host) => lab.drover('cut', host), end: (host) => lab.drover('mend', host) },
-    paused: {
-      begin: (host) => lab.exec(host, 'sh', '-c', "kill -STOP $(pgrep -f '[d]aemon/main') $(pgrep -x etcd)"),
-      end: (host) => lab.exec(host, 'sh', '-c', "kill -CONT $(pgrep -f '[d]aemon/main') $(pgrep -x etcd)"),
-    },
-    'disk full': {
-      begin: (host) => succeed('sh', ['-c', `dd if=/dev/zero of=${dataDir(host)}/filler bs=64k 2>/dev/null; true`]),
-      end: (host) => succeed('rm', ['-f', join(dataDir(host), 'filler')]),
-    },
-  };
-
   test(
     `the leader killed, cut off, paused, its disk filled, ${TIMES} times each: writes go on, no container notices`,
     async () => {
-      const before = await containers();
-      const writer = new Writer(await Promise.all(managers.map((host) => lab.socket(host))), {
-        perSecond: 20,
-        prefix: 'w',
-      });
-      const order = Array.from({ length: TIMES }, () => Object.keys(faults)).flat();
-      for (let i = order.length - 1; i > 0; i--) {
-        const j = Math.floor(Math.random() * (i + 1));
-        [order[i], order[j]] = [order[j]!, order[i]!];
-      }
-      const times: Record<string, number[]> = {};
-      try {
+      const faults = managerFaults(lab, dataDir);
+      const order = shuffled(Array.from({ length: TIMES }, () => Object.keys(faults)).flat(), chance.of('order'));
+      const holds = chance.of('holds');
+      const times = new Map<string, number[]>();
+      await underLoad(managers, 'w', async (writer) => {
         for (const kind of order) {
-          const leader = await settled();
-          const sinceMs = performance.now();
-          await faults[kind]!.begin(leader);
-          try {
-            const brokenMs = performance.now();
-            const gapMs = await eventually('the next write', async () => writer.longestGap(sinceMs, brokenMs));
-            (times[kind] ??= []).push(Math.round(gapMs));
-          } finally {
-            await faults[kind]!.end(leader);
-          }
+          const holdMs = holds.pick(HOLD_MS[kind] ?? [0]);
+          const gapMs = await suffer(faults[kind]!, holdMs, writer);
+          console.log(`${kind}, for ${holdMs} ms after another led: ${Math.round(gapMs)} ms without a write`);
+          times.set(kind, [...(times.get(kind) ?? []), gapMs]);
         }
-        await settled();
-      } finally {
-        await writer.stop();
-      }
-      for (const [kind, all] of Object.entries(times))
-        console.log(`leader ${kind}: no write for ${all.toSorted((a, b) => a - b).join(', ')} ms`);
-      console.log(
-        `${writer.acknowledged.length} writes acknowledged; refused: ${JSON.stringify([...writer.refusals])}`,
-      );
-      const kept = new Set((await lab.docker('h1', 'config', 'ls', '--format', '{{.Name}}')).split('\n'));
-      expect(writer.acknowledged.filter(({ name }) => !kept.has(name))).toEqual([]);
-      expect(writer.wrong).toEqual([]);
-      expect(await containers()).toEqual(before);
-      expect(Math.max(...Object.values(times).flat())).toBeLessThan(NEXT_WRITE_MS);
+      });
+      console.log(table(times));
+      expect(Math.max(...[...times.values()].flat())).toBeLessThan(NEXT_WRITE_MS);
     },
     TIMES * 240_000 + 120_000,
   );
 
+  /** Resolves with the longest time without an acknowledged write, from the fault to when all is as before. */
+  async function suffer(fault: Fault, holdMs: number, writer: Writer): Promise<number> {
+    const leader = await swarm.settled(managers);
+    // A host that is cut off or paused for long is one that is lost: what ran there runs elsewhere then. Nobody else may notice.
+    const others = new SwarmView(
+      lab,
+      hosts.filter((host) => host !== leader || fault.isQuiet === true),
+    );
+    const before = await others.containers();
+    const sinceMs = performance.now();
+    await fault.begin(leader);
+    try {
+      await fault.struck?.(leader);
+      await swarm.deposed(leader, managers);
+      const deposedMs = performance.now();
+      await eventually('writes go on without it', async () => (writer.lastMs ?? 0) > deposedMs + holdMs);
+    } finally {
+      await fault.end(leader);
+    }
+    await swarm.settled(managers);
+    const overMs = performance.now();
+    const after = await others.containers();
+    expect(before.filter((line) => !after.includes(line))).toEqual([]);
+    return eventually('the next write', async () => writer.longestGap(sinceMs, overMs));
+  }
+
   test('without a majority reads go on and writes fail at once with words; containers run on', async () => {
-    const before = await containers();
-    const leader = await settled();
+    const before = await swarm.containers('steady');
+    const leader = await swarm.settled(managers);
     const others = managers.filter((host) => host !== leader);
     for (const host of others) await lab.drover('kill', host);
     try {
       const socket = await lab.socket(leader);
+      const write = () => ask(socket, 'POST', '/configs/create', { Name: 'refused', Labels: {}, Data: 'eA==' });
       await eventually('a refusal in words', async () => {
-        const refused = await ask(socket, 'POST', '/configs/create', { Name: 'refused', Labels: {}, Data: 'eA==' });
+        const refused = await write();
         return refused.status === 503 && /does not have a leader/.test(refused.body);
       });
-      expect(await lab.docker(leader, 'service', 'ls', '--format', '{{.Name}}')).toBe('steady');
+      // Nobody is waited for any more.
+      const sinceMs = performance.now();
+      expect((await write()).status).toBe(503);
+      expect(performance.now() - sinceMs).toBeLessThan(1_000);
+      expect(await lab.docker(leader, 'service', 'ls', '--format', '{{.Name}}')).toBe('rolling\nsteady');
     } finally {
       for (const host of others) await lab.drover('start', host);
     }
-    await settled();
+    await swarm.settled(managers);
     // Those of the hosts that were off are new; the others never noticed.
-    const after = await containers();
+    const after = await swarm.containers('steady');
     const kept = before.filter((line) => after.includes(line));
     expect(kept.length).toBeGreaterThanOrEqual(10 - 2 * 5);
     await lab.docker(leader, 'service', 'scale', '--detach', 'steady=5');
     await lab.converged('steady', 5);
   });
 
-  test('managers come and go: 3 to 5 to 1 and back to 3, while a service is updated', async () => {
-    const leader = await settled();
-    const update = async (value: string) =>
-      lab.docker(leader, 'service', 'update', '--detach', '--label-add', `v=${value}`, 'steady');
-    for (const host of ['h4', 'h5']) {
-      await lab.docker(leader, 'node', 'promote', host);
-      await update(`promote-${host}`);
-    }
-    const reachable = (count: number) =>
-      eventually(`${count} managers in reach`, async () => {
-        const said = [...(await managersBy(leader)).values()];
-        return said.length === count && said.every((status) => status === 'Leader' || status === 'Reachable');
-      });
-    await reachable(5);
-    for (const host of hosts.filter((each) => each !== leader)) {
-      const left = (await managersBy(leader)).size - 1;
-      await lab.docker(leader, 'node', 'demote', host);
-      await update(`demote-${host}`);
-      await reachable(left);
-    }
-    const last = await lab.tryDocker(leader, 'node', 'demote', leader);
-    expect(last.stderr).toContain('attempting to demote the last manager of the swarm');
-    for (const host of managers.filter((each) => each !== leader)) await lab.docker(leader, 'node', 'promote', host);
-    await reachable(3);
-    expect(await settled()).toBe(await leaderBy(leader));
+  test('managers come and go under load: 3 to 5 to 1 and back to 3, while a service is updated', async () => {
+    const leader = await swarm.settled(managers);
+    const last = managers.find((host) => host !== leader)!;
+    const now = new Set(managers);
+    await underLoad([last], 'turn', async () => {
+      for (const host of ['h4', 'h5']) {
+        await lab.docker(last, 'node', 'promote', host);
+        await rolled(last, `promote-${host}`);
+        await swarm.settled([...now.add(host)]);
+      }
+      // Who leads goes first: another leads then.
+      for (const host of [leader, ...hosts.filter((each) => each !== leader && each !== last)]) {
+        await lab.docker(last, 'node', 'demote', host);
+        await rolled(last, `demote-${host}`);
+        now.delete(host);
+        await swarm.settled([...now]);
+      }
+      const refused = await lab.tryDocker(last, 'node', 'demote', last);
+      expect(refused.stderr).toContain('attempting to demote the last manager of the swarm');
+      for (const host of managers.filter((each) => each !== last)) {
+        await lab.docker(last, 'node', 'promote', host);
+        await rolled(last, `again-${host}`);
+        await swarm.settled([...now.add(host)]);
+      }
+    });
+    await allRolled(last, `again-${managers.findLast((each) => each !== last)}`);
     await lab.converged('steady', 5);
+    await cleanAudit();
   });
 
   test('after the loss of the majority one manager goes on alone, with all that was there', async () => {
-    const before = await settled();
+    const before = await swarm.settled(managers);
     const others = managers.filter((host) => host !== before);
     for (const host of others) await lab.drover('kill', host);
     await lab.docker(before, 'swarm', 'init', '--force-new-cluster', '--advertise-addr', await lab.address(before));
-    expect(await managersBy(before)).toEqual(new Map([[before, 'Leader']]));
+    expect(await swarm.managersBy(before)).toEqual(new Map([[before, 'Leader']]));
     await lab.docker(before, 'service', 'update', '--detach', '--label-add', 'v=alone', 'steady');
     for (const host of others) await lab.drover('start', host);
     // They were managers of what is no more: they find that out, and are workers.
@@ -248,8 +272,35 @@ describe('several managers', () => {
       return said.every(({ stderr }) => stderr.includes('Worker nodes can'));
     });
     await eventually('all of it runs', async () => {
-      const replicas = await lab.docker(before, 'service', 'ls', '--format', '{{.Replicas}}');
+      const replicas = await lab.docker(
+        before,
+        'service',
+        'ls',
+        '--filter',
+        'name=steady',
+        '--format',
+        '{{.Replicas}}',
+      );
       return replicas === '5/5';
     });
   });
 });
+
+function shuffled<T>(list: readonly T[], chance: Chance): T[] {
+  const order = [...list];
+  for (let i = order.length - 1; i > 0; i--) {
+    const j = chance.whole(0, i);
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
+/** Of each fault: how often, median and worst. */
+function table(times: ReadonlyMap<string, readonly number[]>): string {
+  const rows = [...times].map(([kind, all]) => {
+    const sorted = all.map(Math.round).toSorted((a, b) => a - b);
+    const median = sorted[Math.floor(sorted.length / 2)];
+    return `| ${kind} | ${sorted.length} | ${median} | ${sorted.at(-1)} |`;
+  });
+  return ['| the leader is | times | median ms without a write | worst |', '|---|---|---|---|', ...rows].join('\n');
+}

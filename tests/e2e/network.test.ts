@@ -32,8 +32,7 @@ describe('the network', () => {
     lab = await Lab.up('network');
     outside = (await lab.address('h1')).replace(/\.\d+$/, '.254');
     for (const host of hosts) {
-      const socket = /unix:[^"'\s;]+/.exec(await lab.drover('env', host, '--engine'))?.[0];
-      engines.set(host, socket ?? '');
+      engines.set(host, await lab.engineSocket(host));
     }
     for (const name of ['front', 'back']) await network(name);
     await network('inner', '--internal');

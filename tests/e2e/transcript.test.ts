@@ -27,6 +27,13 @@ describe('the transcript', () => {
 
   const countOn = (nodes: string[]) => hosts.map((host) => nodes.filter((node) => node === host).length);
 
+  test('drover lab env, addr, exec and registry lead into it', async () => {
+    expect(await lab.drover('env', 'h2')).toBe(`export DOCKER_HOST=${await lab.socket('h2')}\n`);
+    expect(await lab.drover('addr', 'h2')).toBe(`${await lab.address('h2')}\n`);
+    expect(await lab.drover('exec', 'h2', '--', 'hostname')).toBe('h2\n');
+    expect((await lab.drover('registry')).trim()).toBe(lab.registry);
+  });
+
   test('before init, cluster commands say what to do', async () => {
     const answer = await lab.tryDocker('h1', 'node', 'ls');
     expect(answer.code).toBe(1);

@@ -3,9 +3,13 @@
  * its own, read back from the manager that took it. It remembers what was acknowledged, and when.
  */
 import { request } from 'node:http';
+import { eventually, type Lab } from './lab.ts';
 
-/** A manager that does not answer a write in this time is given up for that write. */
-const ANSWER_MS = 5_000;
+/** A manager that does not answer a write in this time is given up for that write: more than it waits for another leader. */
+const ANSWER_MS = 10_000;
+
+/** A manager that follows is no further behind than this. */
+const KEPT_MS = 10_000;
 
 /** Times are of `performance.now()`. */
 export interface Write {
@@ -47,6 +51,13 @@ export class Writer {
     return Math.max(...moments.slice(1).map((atMs, i) => atMs - moments[i]!));
   }
 
+  /** Until when, of `performance.now()`, writes have been acknowledged; undefined: none was. */
+  get lastMs(): number | undefined {
+    return this.acknowledged.length === 0
+      ? undefined
+      : Math.max(...this.acknowledged.slice(-100).map(({ atMs }) => atMs));
+  }
+
   async stop(): Promise<void> {
     clearInterval(this.#timer);
     await Promise.all(this.#underWay);
@@ -69,6 +80,23 @@ export class Writer {
     if (read.status !== 200 && read.status !== 0 && read.status !== 503)
       this.wrong.push(`${name} was acknowledged, and then read from the same manager: ${read.status} ${read.body}`);
   }
+}
+
+/**
+ * Waits until this manager shows every write that was acknowledged: one that took it shows it at once, another one follows. What
+ * was lost never comes.
+ */
+export async function checkKept(lab: Lab, host: string, { acknowledged }: Writer): Promise<void> {
+  await eventually(
+    `${host} shows all ${acknowledged.length} writes that were acknowledged`,
+    async () => {
+      const kept = new Set((await lab.docker(host, 'config', 'ls', '--format', '{{.Name}}')).split('\n'));
+      const lost = acknowledged.filter(({ name }) => !kept.has(name)).map(({ name }) => name);
+      if (lost.length > 0) throw new Error(`not there: ${lost.join(', ')}`);
+      return true;
+    },
+    KEPT_MS,
+  );
 }
 
 /** One call to a socket as DOCKER_HOST names it, on a connection of its own; status 0 and the reason if there was no answer. Never rejects. */
