@@ -17,7 +17,9 @@ import type { Figures } from './scale/phases.ts';
 
 const ALL = '1000x10,1000x20,10000x10,10000x20,50000x10,50000x20';
 /** What a manager of a large cluster is given: room for the state, and for young objects. */
-const NODE_OPTIONS = ['--max-old-space-size=14000', '--max-semi-space-size=64', '--expose-gc'];
+const NODE_OPTIONS = ['--max-old-space-size=14000', '--max-semi-space-size=128', '--expose-gc'];
+/** … and how far the heap grows before all of it is marked for the first time, so that this is not done over and over on the way. */
+const FIRST_MARKED_AT = { bytesPerTask: 3_000, bytesPerNode: 20_000, leastMb: 300 };
 const SECTION = 'scale';
 const HEAD = [
   'nodes',
@@ -37,7 +39,18 @@ const { values } = parseArgs({ options: { sizes: { type: 'string', default: ALL 
 
 async function measure(nodes: string, tasksPerNode: string): Promise<Figures[]> {
   const script = join(import.meta.dirname, 'scale/run.ts');
-  const args = [...NODE_OPTIONS, script, '--nodes', nodes, '--tasks-per-node', tasksPerNode];
+  const { bytesPerTask, bytesPerNode, leastMb } = FIRST_MARKED_AT;
+  const stateMb = (Number(nodes) * (bytesPerNode + Number(tasksPerNode) * bytesPerTask)) / 1e6;
+  const firstMb = Math.ceil(Math.max(leastMb, stateMb));
+  const args = [
+    ...NODE_OPTIONS,
+    `--initial-old-space-size=${firstMb}`,
+    script,
+    '--nodes',
+    nodes,
+    '--tasks-per-node',
+    tasksPerNode,
+  ];
   if (values.phases !== undefined) args.push('--phases', values.phases);
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve));

@@ -182,7 +182,9 @@ export class Fleet {
         agent.heartbeatMs = message.heartbeatMs;
         break;
       case 'end':
-        throw new Error(`a session ended: ${message.message}`);
+        // A leader that ends in order: its agents dial the next one when that is there.
+        if (message.reason !== 'stopping') throw new Error(`a session ended: ${message.message}`);
+        break;
       case 'managers':
       case 'open':
         break;
