@@ -41,8 +41,13 @@ interface Won {
   revision: number;
 }
 
+/** A leadership that can say how far it came. */
+export interface TimedLeadership extends Leadership {
+  term: Pick<Term, 'confirmedMs'>;
+}
+
 /** As SharedJournal's `campaign`. Rejects with NotHeld too. */
-export async function campaign(deps: ElectionDeps, self: Leader, signal: AbortSignal): Promise<Leadership> {
+export async function campaign(deps: ElectionDeps, self: Leader, signal: AbortSignal): Promise<TimedLeadership> {
   const quit = AbortSignal.any([signal, deps.closed]);
   for (;;) {
     const opening = await deps.watch.opening(quit);
@@ -62,7 +67,7 @@ interface Candidacy {
 }
 
 /** One try. Undefined: another was first, or etcd does not take it. */
-async function stand(deps: ElectionDeps, candidacy: Candidacy): Promise<Leadership | undefined> {
+async function stand(deps: ElectionDeps, candidacy: Candidacy): Promise<TimedLeadership | undefined> {
   let won: Won | undefined;
   try {
     won = await takeKey(deps, candidacy);
@@ -117,7 +122,7 @@ async function takeKey(deps: ElectionDeps, { self, opening, quit }: Candidacy): 
   return undefined;
 }
 
-async function lead({ watch, closed }: ElectionDeps, { journal, term, revision }: Won): Promise<Leadership> {
+async function lead({ watch, closed }: ElectionDeps, { journal, term, revision }: Won): Promise<TimedLeadership> {
   const unwatch = watch.watch(() => {
     if (watch.hasEnded(term.id, revision)) term.end('its key in etcd is gone');
   });
@@ -131,5 +136,5 @@ async function lead({ watch, closed }: ElectionDeps, { journal, term, revision }
   await journal.begin();
   if (!term.isLive())
     throw new NotLeading('elected, but the time ran out before what was written before could be read');
-  return { journal, revision, over: term.over, resign: () => journal.resign() };
+  return { journal, revision, term, over: term.over, resign: () => journal.resign() };
 }

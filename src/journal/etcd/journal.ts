@@ -29,8 +29,9 @@ export interface EtcdJournalOptions {
   log: Log;
   /**
    * How long nobody else leads after a leader has fallen silent. A leader whose writes are not confirmed for almost as long (its
-   * process has no time, etcd has no leader or a slow disk) steps down. If that happens soon after its election it takes twice
-   * the time at the next one, up to `MOST_TTL`-fold: else one who is busy for long after each election would never get to lead.
+   * process has no time, etcd has no leader or a slow disk) steps down. If nothing was confirmed later than `STEADY_TTL` times this
+   * after its election, it takes twice the time at the next one, up to `MOST_TTL`-fold: else one who is busy for long after each
+   * election would never get to lead. Not if it had led for longer: it was lost by accident, and who waits for the next one waits so long.
    */
   ttlMs?: number;
   /** The operations that etcd takes in a transaction (`--max-txn-ops`). */
@@ -40,9 +41,9 @@ export interface EtcdJournalOptions {
 }
 
 const TTL_MS = 2_000;
-/** How much longer the time of a leader may become who was too busy before, and after how long of leading it is as usual. */
-const MOST_TTL = 8;
-const STEADY_MS = 30_000;
+/** How much longer the time of a leader may become who was too busy before, and for how many of them such a one has led. */
+const MOST_TTL = 4;
+const STEADY_TTL = 2;
 /** etcd's own defaults: 128 operations, 1.5 MiB. */
 const MAX_OPS = 128;
 const MAX_BYTES = 1024 * 1024;
@@ -82,7 +83,7 @@ export class EtcdJournal implements SharedJournal {
     const leadership = await campaign({ ...deps, clock, ttlMs: ownTtlMs, keys, watch, limits, closed }, self, signal);
     const sinceMs = clock.monotonic();
     void leadership.over.then((why) => {
-      const short = why === TIME_RAN_OUT && clock.monotonic() - sinceMs < STEADY_MS;
+      const short = why === TIME_RAN_OUT && leadership.term.confirmedMs - sinceMs < STEADY_TTL * ownTtlMs;
       this.#patience = short ? Math.min(this.#patience * 2, MOST_TTL) : 1;
     });
     return leadership;

@@ -44,6 +44,11 @@ export class Term {
     return this.#ended.signal;
   }
 
+  /** When the last write that was confirmed was first asked for, by the monotonic clock. */
+  get confirmedMs(): number {
+    return this.#askedAtMs;
+  }
+
   /** How long one try of a write waits for its answer. */
   get tryMs(): number {
     return this.ttlMs / 3;
