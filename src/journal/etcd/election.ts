@@ -100,7 +100,7 @@ async function takeKey(deps: ElectionDeps, { self, opening, quit }: Candidacy): 
   let doubt = false;
   while (term.isLive() && !quit.aborted) {
     try {
-      const { applied, revision, read } = await api.txn(txn, term.tryMs);
+      const { applied, revision, read } = await api.txn(txn, term.begin());
       const [row, rounds, claimant] = read.map((one) => one?.value ?? null);
       // An earlier try of this, whose answer was lost, may have taken it.
       if (applied || row === leader) return { journal, term, revision };

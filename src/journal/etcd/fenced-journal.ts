@@ -251,7 +251,7 @@ export class FencedJournal implements Journal {
     let doubt: EtcdError | undefined;
     while (term.isLive()) {
       try {
-        const { applied, read } = await api.txn(txn, term.tryMs);
+        const { applied, read } = await api.txn(txn, term.begin());
         if (!applied) this.#checkRound(read[0], next, doubt);
         this.#made(askedAtMs);
         return;

@@ -10,7 +10,7 @@ import { campaign } from './election.ts';
 import { EtcdFollowing } from './following.ts';
 import { Keys, only } from './keys.ts';
 import { LeaderWatch } from './leader-watch.ts';
-import { TIME_RAN_OUT } from './term.ts';
+import { TOO_BUSY } from './term.ts';
 
 export interface EtcdJournalOptions {
   /** Closed with the journal. */
@@ -29,9 +29,10 @@ export interface EtcdJournalOptions {
   log: Log;
   /**
    * How long nobody else leads after a leader has fallen silent. A leader whose writes are not confirmed for almost as long (its
-   * process has no time, etcd has no leader or a slow disk) steps down. If nothing was confirmed later than `STEADY_TTL` times this
-   * after its election, it takes twice the time at the next one, up to `MOST_TTL`-fold: else one who is busy for long after each
-   * election would never get to lead. Not if it had led for longer: it was lost by accident, and who waits for the next one waits so long.
+   * process has no time, etcd has no leader or a slow disk) steps down. If it was the process, and nothing
+   * was confirmed later than `STEADY_TTL` times this after its election, it takes `BUSY_TTL` times the time at the next one: else
+   * one who is busy after each election would never get to lead. Nothing else makes it longer: when that leader is lost, all wait
+   * so long for the next.
    */
   ttlMs?: number;
   /** The operations that etcd takes in a transaction (`--max-txn-ops`). */
@@ -41,8 +42,7 @@ export interface EtcdJournalOptions {
 }
 
 const TTL_MS = 2_000;
-/** How much longer the time of a leader may become who was too busy before, and for how many of them such a one has led. */
-const MOST_TTL = 4;
+const BUSY_TTL = 2;
 const STEADY_TTL = 2;
 /** etcd's own defaults: 128 operations, 1.5 MiB. */
 const MAX_OPS = 128;
@@ -83,8 +83,8 @@ export class EtcdJournal implements SharedJournal {
     const leadership = await campaign({ ...deps, clock, ttlMs: ownTtlMs, keys, watch, limits, closed }, self, signal);
     const sinceMs = clock.monotonic();
     void leadership.over.then((why) => {
-      const short = why === TIME_RAN_OUT && leadership.term.confirmedMs - sinceMs < STEADY_TTL * ownTtlMs;
-      this.#patience = short ? Math.min(this.#patience * 2, MOST_TTL) : 1;
+      const short = why === TOO_BUSY && leadership.term.confirmedMs - sinceMs < STEADY_TTL * ownTtlMs;
+      this.#patience = short ? BUSY_TTL : 1;
     });
     return leadership;
   }

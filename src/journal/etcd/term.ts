@@ -6,7 +6,9 @@
 import type { Clock, Timer } from '../../model/clock.ts';
 
 /** Why a leadership has ended whose writes were not confirmed in time. */
-export const TIME_RAN_OUT = 'its time ran out';
+const TIME_RAN_OUT = 'its time ran out';
+/** … because this process had no time to ask for any. */
+export const TOO_BUSY = 'its time ran out while this manager did not come to writing';
 
 export interface TermDeps {
   clock: Clock;
@@ -24,6 +26,7 @@ export class Term {
   readonly #over = Promise.withResolvers<string>();
   readonly #ended = new AbortController();
   #askedAtMs: number;
+  #triedAtMs: number;
   #timer: Timer | undefined;
 
   constructor({ clock, id, ttlMs, askedAtMs }: TermDeps) {
@@ -31,6 +34,7 @@ export class Term {
     this.ttlMs = ttlMs;
     this.#clock = clock;
     this.#askedAtMs = askedAtMs;
+    this.#triedAtMs = askedAtMs;
     this.#watchTime();
   }
 
@@ -49,8 +53,9 @@ export class Term {
     return this.#askedAtMs;
   }
 
-  /** How long one try of a write waits for its answer. */
-  get tryMs(): number {
+  /** A write is asked for now. Returns how long this try waits for its answer, in milliseconds. */
+  begin(): number {
+    this.#triedAtMs = this.#clock.monotonic();
     return this.ttlMs / 3;
   }
 
@@ -61,7 +66,11 @@ export class Term {
 
   /** Whether this manager may count on leading at this moment: asked of the clock, which a timer that is late does not change. */
   isLive(): boolean {
-    if (!this.#ended.signal.aborted && this.#leftMs() <= 0) this.end(TIME_RAN_OUT);
+    if (!this.#ended.signal.aborted && this.#leftMs() <= 0) {
+      // Who has the time asks again before this.
+      const silentMs = this.#clock.monotonic() - this.#triedAtMs;
+      this.end(silentMs > this.ttlMs / 2 ? TOO_BUSY : TIME_RAN_OUT);
+    }
     return !this.#ended.signal.aborted;
   }
 
