@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { initRequest, initShape } from '../api/validate/swarm-requests.ts';
+import { freePorts } from '../journal/free-ports.fixture.ts';
 import { silentLog, type Log } from '../model/clock.ts';
 import { newId } from '../model/ids.ts';
 import { createCertificateRequest, createRootCa, issueNodeCertificate } from '../pki/authority.ts';
@@ -22,22 +22,14 @@ afterEach(() => rmSync(dataDir, { recursive: true }));
 
 const ids = { nodeId: newId(Math.random), clusterId: newId(Math.random) };
 
-/** A port of this machine that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 /** The state of a new cluster in the data directory, and what its manager is opened with. */
 async function newCluster(clock: FakeClock) {
   const rootCa = await createRootCa(clock.now());
   const { key, csr } = await createCertificateRequest();
   const certificate = await issueNodeCertificate(rootCa, csr, { ...ids, role: 'manager' }, clock.now(), 86_400_000);
   const identity = identityOf({ certificate, key, rootCertificate: rootCa.certificate }, clock.now());
-  const listenAddress = `127.0.0.1:${await freePort()}`;
+  const [port] = await freePorts(1);
+  const listenAddress = `127.0.0.1:${port}`;
   const token = createJoinToken(rootCa.certificate, randomBytes);
   const state = await openState(dataDir);
   await state.store.update((tx) =>

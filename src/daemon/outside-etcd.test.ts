@@ -1,6 +1,5 @@
 /** Managers whose state lies in an etcd that stands elsewhere: a real one, and managers with their real ports. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -8,6 +7,7 @@ import { initRequest, initShape } from '../api/validate/swarm-requests.ts';
 import { startEtcd, Wire } from '../journal/etcd/etcd.fixture.ts';
 import { OutsideEtcd, type OutsideEtcdSettings } from '../journal/etcd/outside.ts';
 import { TlsAuthority } from '../journal/etcd/tls-etcd.fixture.ts';
+import { freePorts } from '../journal/free-ports.fixture.ts';
 import { silentLog } from '../model/clock.ts';
 import { CLUSTER_ROW } from '../model/objects.ts';
 import { saveIdentity } from '../pki/files.ts';
@@ -47,15 +47,6 @@ async function tlsEtcd(): Promise<OutsideEtcdSettings> {
   return { endpoints: [endpoint], prefix: '/drover/prod/', tls: await authority.certified('10.9.9.9') };
 }
 
-/** A port of this machine that nobody listens on. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 interface Host {
   dataDir: string;
   membership: Membership;
@@ -70,7 +61,7 @@ const addressesAt = (port: number) => ({
 
 async function first(outside: OutsideEtcd | undefined, body: object = {}): Promise<Host> {
   const dataDir = folder();
-  const advertisePort = await freePort();
+  const [advertisePort = 0] = await freePorts(1);
   const addresses = { ...addressesAt(advertisePort), advertisePort };
   const around = { addresses, dataDir, keyFile: keyFileOf(dataDir), clock, random, log: silentLog };
   const founded = await foundCluster(initRequest(initShape.parse(body)), {
@@ -102,7 +93,7 @@ async function next(by: Host, joinToken: string): Promise<Host> {
     clusterId,
     role,
     keeper: 'outside-etcd',
-    ...addressesAt(await freePort()),
+    ...addressesAt((await freePorts(1))[0]!),
     managers: by.membership.managers,
   };
   return { dataDir: folder(), membership, identity };

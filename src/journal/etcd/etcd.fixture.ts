@@ -6,6 +6,7 @@ import { createServer, connect, type AddressInfo, type Server, type Socket } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../daemon/system.ts';
+import { freePorts } from '../free-ports.fixture.ts';
 import type { EtcdIdentity } from './channels.ts';
 import { EtcdClient } from './client.ts';
 
@@ -13,19 +14,6 @@ export const realClock = systemClock;
 
 /** Short, so that tests are: a lease of 1 s is the least that etcd gives with it. */
 const TIMING = ['--heartbeat-interval=50', '--election-timeout=500'];
-
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => once(server.close(), 'close')));
-  return ports;
-}
 
 export class EtcdMember {
   /** host:port for clients. */

@@ -1,7 +1,6 @@
 /** Hosts with certificates of one cluster, all on 127.0.0.1 with ports of their own, and the real etcd to run on them. */
-import { randomBytes, randomInt } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { silentLog, type Clock } from '../../model/clock.ts';
@@ -9,6 +8,7 @@ import { newId } from '../../model/ids.ts';
 import type { NodeRole } from '../../pki/identity.ts';
 import { createCertificateRequest, createRootCa, issueNodeCertificate, type RootCa } from '../../pki/authority.ts';
 import { saveIdentity } from '../../pki/files.ts';
+import { freePorts } from '../free-ports.fixture.ts';
 import type { Connect } from './api.ts';
 import type { MemberSettings } from './arguments.ts';
 import { connectWith } from './client-api.ts';
@@ -134,24 +134,6 @@ export class Hosts {
     }
     rmSync(this.#dir, { recursive: true, force: true });
   }
-}
-
-/** Below those that the kernel gives to clients, so that nobody is given one in between. */
-export async function freePorts(count: number): Promise<number[]> {
-  const found = new Set<number>();
-  while (found.size < count) {
-    const port = randomInt(10_000, 30_000);
-    if (await isFree(port)) found.add(port);
-  }
-  return [...found];
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
 }
 
 function foldersIn(folder: string): string[] {
