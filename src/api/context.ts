@@ -13,6 +13,7 @@ import type { EngineClient, EngineFacts } from './engine-facts.ts';
 import type { EngineNetworks } from './engine-networks.ts';
 import { unavailable, type ApiError } from './errors.ts';
 import type { NodeAttachments } from './node-attachments.ts';
+import type { Asked } from './convert/node.ts';
 import { Leader, type Leadership } from './leader.ts';
 import { engineUpstream, forward } from './proxy.ts';
 import { parseTarget, prefixOf, type RequestTarget } from './request-target.ts';
@@ -82,6 +83,11 @@ export class ApiContext {
     const store = this.deps.store();
     if (store === undefined) throw this.#noManager();
     return store;
+  }
+
+  /** Of this manager: what a node's JSON depends on besides its row. */
+  asked(): Asked {
+    return { nodeId: this.deps.cluster.state().nodeId, leadership: this.leader.known };
   }
 
   /** What asks nodes for logs and the like. @throws ApiError 503 as `store` */

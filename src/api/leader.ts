@@ -72,9 +72,14 @@ export class Leader {
     return this.#tunnelled.has(request.socket);
   }
 
+  /** Who leads, as this manager knows now. */
+  get known(): Leadership {
+    return this.#deps.leadership?.() ?? { leading: true };
+  }
+
   /** Whether this is a manager that follows. */
   get isElsewhere(): boolean {
-    return this.#deps.store() !== undefined && !this.#leadership().leading;
+    return this.#deps.store() !== undefined && !this.known.leading;
   }
 
   /** A `Warning` header for answers from a replica that no leader keeps fresh; '' while there is a leader. */
@@ -84,7 +89,7 @@ export class Leader {
 
   /** Whether this is a manager, and knows of no leader. */
   get isMissing(): boolean {
-    return this.isElsewhere && this.#leadership().leader === undefined;
+    return this.isElsewhere && this.known.leader === undefined;
   }
 
   /** Whether the route of this pattern is to be answered by another manager than this one. */
@@ -193,10 +198,6 @@ export class Leader {
     forward(request, response, { ...this.#upstream(request, stream), instead }, { ...how, log: this.#deps.log });
   }
 
-  #leadership(): Leadership {
-    return this.#deps.leadership?.() ?? { leading: true };
-  }
-
   #upstream(request: IncomingMessage, stream: Duplex): Upstream {
     return {
       connection: { createConnection: () => stream },
@@ -218,7 +219,7 @@ export class Leader {
   async #dial(request: IncomingMessage, untilMs: number, gone?: AbortSignal): Promise<Duplex | undefined> {
     const { tunnel, log, clock } = this.#deps;
     if (!this.isElsewhere) return this.#toMyself();
-    const nodeId = this.#leadership().leader?.nodeId;
+    const nodeId = this.known.leader?.nodeId;
     const { atMs = -Infinity } = this.#unreached?.nodeId === nodeId ? (this.#unreached ?? {}) : {};
     if (this.isMissing || tunnel === undefined || clock.monotonic() - atMs < REDIAL_MS) return undefined;
     const late = new AbortController();
@@ -251,7 +252,7 @@ export class Leader {
   #mayComeBack(untilMs: number): boolean {
     const now = this.#deps.clock.monotonic();
     if (now >= untilMs) return false;
-    const { missingSinceMs } = this.#leadership();
+    const { missingSinceMs } = this.known;
     return !this.isMissing || (missingSinceMs !== undefined && now - missingSinceMs < WAIT_MS);
   }
 

@@ -506,6 +506,15 @@ describe('nodes, from a manager that follows', () => {
       [follower.member.nodeId]: { Reachability: 'reachable' },
       [third]: { Reachability: 'unreachable' },
     });
+    follower.believes = { leading: false };
+    const unled = (await follower.call('GET', '/nodes')).json as { ID: string; ManagerStatus?: object }[];
+    expect(Object.fromEntries(unled.map(({ ID, ManagerStatus }) => [ID, ManagerStatus]))).toEqual({
+      w: undefined,
+      [leader.member.nodeId]: { Reachability: 'unknown', Addr: leader.member.address },
+      [follower.member.nodeId]: { Reachability: 'reachable', Addr: follower.member.address },
+      [third]: { Reachability: 'unknown', Addr: all.apis[2]!.member.address },
+    });
+    follower.believes = undefined;
     expect(await change(follower.member.nodeId, 'worker')).toMatchObject({
       status: 400,
       json: { message: "can't remove member from the raft: this would result in a loss of quorum" },

@@ -211,9 +211,12 @@ describe('a task', () => {
 });
 
 describe('a node', () => {
+  const address = '10.0.0.1:2377';
+  const byLeader = { nodeId: 'n', leadership: { leading: true } };
+
   test('a manager', () => {
     expect(
-      nodeJson(aNode('n', { manager: { address: '10.0.0.1:2377', leader: true, reachability: 'reachable' } })),
+      nodeJson(aNode('n', { manager: { address, leader: true, reachability: 'reachable' } }), byLeader),
     ).toMatchObject({
       ID: 'n',
       Spec: { Role: 'worker' },
@@ -224,14 +227,28 @@ describe('a node', () => {
         TLSInfo: { TrustRoot: 'root' },
       },
       Status: { State: 'ready', Addr: '10.77.0.2' },
-      ManagerStatus: { Leader: true, Reachability: 'reachable', Addr: '10.0.0.1:2377' },
+      ManagerStatus: { Leader: true, Reachability: 'reachable', Addr: address },
+    });
+  });
+
+  test.each([
+    ['n leads', { nodeId: 'other', leadership: { leading: false, leader: { nodeId: 'n', address } } }, 'leads'],
+    ['another leads', { nodeId: 'other', leadership: { leading: true } }, 'unreachable'],
+    ['nobody is known to lead', { nodeId: 'other', leadership: { leading: false } }, 'unknown'],
+    ['nobody is known to lead, as n itself says', { nodeId: 'n', leadership: { leading: false } }, 'reachable'],
+  ])('of a manager whose row is of an earlier time: %s', (_, asked, shown) => {
+    const earlier = { address, leader: shown !== 'leads', reachability: 'unreachable' as const };
+    const now = shown === 'leads' ? { Leader: true, Reachability: 'reachable' } : { Reachability: shown };
+    expect(nodeJson(aNode('n', { manager: earlier }), asked)).toHaveProperty('ManagerStatus', {
+      ...now,
+      Addr: address,
     });
   });
 
   test('one that was never heard of can still be read through', () => {
     const { description: _, ...node } = aNode('n');
-    expect(nodeJson(node)).toMatchObject({ Description: { Platform: {}, Resources: {}, Engine: {} } });
-    expect(nodeJson(node)).not.toHaveProperty('ManagerStatus');
+    expect(nodeJson(node, byLeader)).toMatchObject({ Description: { Platform: {}, Resources: {}, Engine: {} } });
+    expect(nodeJson(node, byLeader)).not.toHaveProperty('ManagerStatus');
   });
 });
 

@@ -1,7 +1,14 @@
 /** A node as Docker's API shows it. Pure. */
 import type { Node } from '../../model/objects.ts';
+import type { Leadership } from '../leader.ts';
 
-export function nodeJson(node: Node): object {
+/** The manager that is asked, and who leads as it knows. */
+export interface Asked {
+  nodeId: string;
+  leadership: Leadership;
+}
+
+export function nodeJson(node: Node, asked: Asked): object {
   return {
     ID: node.id,
     Version: { Index: node.meta.version },
@@ -10,16 +17,20 @@ export function nodeJson(node: Node): object {
     Spec: node.spec,
     Description: descriptionJson(node.description),
     Status: statusJson(node),
-    ...(node.manager === undefined
-      ? {}
-      : {
-          ManagerStatus: {
-            ...(node.manager.leader ? { Leader: true } : {}),
-            Reachability: node.manager.reachability,
-            Addr: node.manager.address,
-          },
-        }),
+    ...managerJson(node, asked),
   };
+}
+
+/**
+ * What the row says of a manager is what the last leader knew. So who leads is not read there, and of the others nothing is
+ * known while nobody leads: a manager that has lost the majority calls none of them reachable, nor itself the leader.
+ */
+function managerJson({ id, manager }: Node, { nodeId, leadership }: Asked): object {
+  if (manager === undefined) return {};
+  const leaderId = leadership.leading ? nodeId : leadership.leader?.nodeId;
+  const unled = id === nodeId ? 'reachable' : 'unknown';
+  const Reachability = id === leaderId ? 'reachable' : leaderId === undefined ? unled : manager.reachability;
+  return { ManagerStatus: { ...(id === leaderId && { Leader: true }), Reachability, Addr: manager.address } };
 }
 
 /** The message of a node that is ready says what its host cannot do in full: `docker node inspect --pretty` prints it. */

@@ -35,10 +35,13 @@ export function nodeRoutes(app: FastifyInstance, api: ApiContext): void {
   app.get<{ Querystring: { filters?: string } }>('/nodes', async (request) => {
     const store = api.store();
     const filters = parseFilters(request.query.filters, FILTERS);
-    return store.view((view) => [...view.nodes.all()].filter((node) => matches(node, filters)).map(nodeJson));
+    const asked = api.asked();
+    return store.view((view) =>
+      [...view.nodes.all()].filter((node) => matches(node, filters)).map((node) => nodeJson(node, asked)),
+    );
   });
   app.get<{ Params: { id: string } }>('/nodes/:id', async (request) =>
-    api.store().view((view) => nodeJson(resolveNode(view, request.params.id))),
+    api.store().view((view) => nodeJson(resolveNode(view, request.params.id), api.asked())),
   );
   app.post<{ Params: { id: string }; Querystring: { version?: string } }>(
     '/nodes/:id/update',
