@@ -7,6 +7,7 @@ import { silentLog } from '../model/clock.ts';
 import type { ContainerSpec } from '../model/specs.ts';
 import { TaskState, taskStateName } from '../model/states.ts';
 import { FakeClock, settle } from '../sim/fake-clock.ts';
+import { assigned, fact } from './assignment.fixture.ts';
 import { Agent } from './agent.ts';
 import { AgentMemory } from './memory.ts';
 import type { NodeNetworkPort, RunningTask } from './ports.ts';
@@ -104,24 +105,9 @@ async function started(bootId = 'boot1'): Promise<Agent> {
 }
 
 function task(id: string, more: Partial<TaskAssignment> = {}, spec: Partial<ContainerSpec> = {}): TaskAssignment {
-  return {
-    id,
-    environment: 'default',
-    serviceId: 's',
-    serviceName: 'web',
-    serviceLabels: {},
-    slot: 1,
-    nodeId: NODE,
-    desiredState: TaskState.RUNNING,
-    spec: { ContainerSpec: { Image: 'app', ...spec } },
-    networks: [],
-    hostPorts: [],
-    status: { timestamp: '2026-01-01T00:00:00.000Z', state: TaskState.ASSIGNED, message: 'assigned' },
-    ...more,
-  };
+  return assigned({ id, nodeId: NODE, spec: { ContainerSpec: { Image: 'app', ...spec } }, ...more });
 }
 
-const fact = (value: TaskAssignment): AssignmentChange => ({ kind: 'task', key: value.id, value });
 const gone = (id: string): AssignmentChange => ({ kind: 'task', key: id, value: null });
 const wanted = (value: TaskAssignment, desiredState: TaskState): AssignmentChange => fact({ ...value, desiredState });
 const overlay = { networkId: 'net', address: '10.0.0.9', aliases: [] };

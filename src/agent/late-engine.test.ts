@@ -1,13 +1,14 @@
 /** Found by the simulator: what an agent remembers is reported, even if a session begins before the engine has answered. */
 import { expect, test } from 'vitest';
 import { MemoryEngine } from '../engine/memory-engine.ts';
-import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
+import type { TaskStatusReport } from '../model/assignments.ts';
 import { silentLog } from '../model/clock.ts';
 import { TaskState } from '../model/states.ts';
 import { FakeClock, settle } from '../sim/fake-clock.ts';
 import { NodeMemory } from '../sim/node-memory.ts';
 import { NodeNetworkTwin } from '../sim/node-network.ts';
 import { Chance } from '../sim/seeded.ts';
+import { assigned, fact, inState } from './assignment.fixture.ts';
 import { Agent } from './agent.ts';
 import { RecordingFiles } from './task-files.fixture.ts';
 
@@ -19,7 +20,7 @@ test('the end of a task that no manager heard of is told when the engine answers
   let managerTakes = true;
   const start = (): Agent => {
     const agent = new Agent({
-      nodeId: 'node1',
+      nodeId: 'n1',
       engine,
       network: new NodeNetworkTwin(clock, new Chance(1)),
       memory,
@@ -36,26 +37,7 @@ test('the end of a task that no manager heard of is told when the engine answers
     agent.start();
     return agent;
   };
-  const facts = (state: TaskState): AssignmentChange[] => [
-    {
-      kind: 'task',
-      key: 't1',
-      value: {
-        id: 't1',
-        environment: 'default',
-        serviceId: 's',
-        serviceName: 'web',
-        serviceLabels: {},
-        slot: 1,
-        nodeId: 'node1',
-        desiredState: TaskState.RUNNING,
-        spec: { ContainerSpec: { Image: 'app' } },
-        networks: [],
-        hostPorts: [],
-        status: { timestamp: '2026-01-01T00:00:00.000Z', state, message: '' },
-      },
-    },
-  ];
+  const facts = (state: TaskState) => [fact(assigned({ status: inState(state) }))];
   const first = start();
   await settle();
   first.replace(facts(TaskState.ASSIGNED));

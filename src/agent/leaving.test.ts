@@ -8,6 +8,7 @@ import { silentLog } from '../model/clock.ts';
 import type { Probe } from '../model/readiness.ts';
 import { TaskState } from '../model/states.ts';
 import { FakeClock, settle } from '../sim/fake-clock.ts';
+import { assigned, fact } from './assignment.fixture.ts';
 import { Agent } from './agent.ts';
 import { AgentMemory } from './memory.ts';
 import type { NodeNetworkPort } from './ports.ts';
@@ -83,26 +84,9 @@ async function started(): Promise<Agent> {
 
 const OVERLAY = [{ networkId: 'net', address: '10.0.0.9', aliases: [] }];
 
-function task(more: Partial<TaskAssignment> = {}): TaskAssignment {
-  return {
-    id: 't1',
-    environment: 'default',
-    serviceId: 's',
-    serviceName: 'web',
-    serviceLabels: {},
-    slot: 1,
-    nodeId: 'n1',
-    desiredState: TaskState.RUNNING,
-    drainMs: 5_000,
-    spec: { ContainerSpec: { Image: 'app' } },
-    networks: OVERLAY,
-    hostPorts: [],
-    status: { timestamp: '2026-01-01T00:00:00.000Z', state: TaskState.ASSIGNED, message: 'assigned' },
-    ...more,
-  };
-}
+const task = (more: Partial<TaskAssignment> = {}): TaskAssignment =>
+  assigned({ drainMs: 5_000, networks: OVERLAY, ...more });
 
-const fact = (value: TaskAssignment): AssignmentChange => ({ kind: 'task', key: value.id, value });
 const last = (): TaskStatusReport['status'] => reports.at(-1)!.status;
 const runs = (): boolean => engine.containerOf('t1').state === 'running';
 

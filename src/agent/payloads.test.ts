@@ -1,11 +1,12 @@
 /** Secrets and configs on their way through an agent: from facts to files, and out of the way again. */
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { MemoryEngine } from '../engine/memory-engine.ts';
-import type { AssignmentChange, TaskAssignment, TaskStatusReport } from '../model/assignments.ts';
+import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
 import { silentLog } from '../model/clock.ts';
 import type { ContainerSpec } from '../model/specs.ts';
 import { TaskState, taskStateName } from '../model/states.ts';
 import { FakeClock, settle } from '../sim/fake-clock.ts';
+import { assigned, fact } from './assignment.fixture.ts';
 import { Agent } from './agent.ts';
 import { AgentMemory } from './memory.ts';
 import type { NodeNetworkPort } from './ports.ts';
@@ -64,23 +65,8 @@ const told = (kind: 'secret' | 'config', key: string, text: string): AssignmentC
   key,
   value: { id: key, data: Buffer.from(text).toString('base64'), templated: text.includes('{{') },
 });
-const task = (spec: Partial<ContainerSpec>, desiredState: TaskState = TaskState.RUNNING): AssignmentChange => {
-  const value: TaskAssignment = {
-    id: 't1',
-    environment: 'default',
-    serviceId: 's',
-    serviceName: 'web',
-    serviceLabels: {},
-    slot: 1,
-    nodeId: 'n1',
-    desiredState,
-    spec: { ContainerSpec: { Image: 'app', ...spec } },
-    networks: [],
-    hostPorts: [],
-    status: { timestamp: '2026-01-01T00:00:00.000Z', state: TaskState.ASSIGNED, message: 'assigned' },
-  };
-  return { kind: 'task', key: 't1', value };
-};
+const task = (spec: Partial<ContainerSpec>, desiredState: TaskState = TaskState.RUNNING): AssignmentChange =>
+  fact(assigned({ desiredState, spec: { ContainerSpec: { Image: 'app', ...spec } } }));
 const last = () => {
   const { state, error } = reports.at(-1)!.status;
   return error === undefined ? taskStateName(state) : `${taskStateName(state)}: ${error}`;

@@ -3,7 +3,7 @@
  * container that does not run. A task that has been said to have ended never runs again.
  */
 import { beforeEach, expect, test } from 'vitest';
-import type { AssignmentChange, TaskStatusReport } from '../model/assignments.ts';
+import type { TaskStatusReport } from '../model/assignments.ts';
 import { silentLog } from '../model/clock.ts';
 import { TaskState } from '../model/states.ts';
 import { EngineHost } from '../sim/engine-host.ts';
@@ -12,6 +12,7 @@ import { NodeMemory } from '../sim/node-memory.ts';
 import { NodeNetworkTwin } from '../sim/node-network.ts';
 import { hostTime, Process } from '../sim/process.ts';
 import { Chance } from '../sim/seeded.ts';
+import { assigned, fact, inState } from './assignment.fixture.ts';
 import { Agent } from './agent.ts';
 import { RecordingFiles } from './task-files.fixture.ts';
 
@@ -38,7 +39,7 @@ beforeEach(() => {
 function started(bootId = 'boot 1'): { agent: Agent; process: Process } {
   const process = new Process(loop, 'w1', hostTime());
   const agent = new Agent({
-    nodeId: 'node1',
+    nodeId: 'n1',
     engine: host.seenFrom(process),
     network: new NodeNetworkTwin(process.clock, new Chance(2)),
     memory,
@@ -55,23 +56,9 @@ function started(bootId = 'boot 1'): { agent: Agent; process: Process } {
 }
 
 /** The one task of this node: its container takes a fifth of a second and more to start. */
-function facts(desiredState: TaskState, state: TaskState = TaskState.ASSIGNED): AssignmentChange[] {
-  const value = {
-    id: 't1',
-    environment: 'default',
-    serviceId: 's',
-    serviceName: 'web',
-    serviceLabels: {},
-    slot: 1,
-    nodeId: 'node1',
-    desiredState,
-    spec: { ContainerSpec: { Image: 'slow' } },
-    networks: [],
-    hostPorts: [],
-    status: { timestamp: '2026-01-01T00:00:00.000Z', state, message: '' },
-  };
-  return [{ kind: 'task', key: 't1', value }];
-}
+const facts = (desiredState: TaskState, state: TaskState = TaskState.ASSIGNED) => [
+  fact(assigned({ desiredState, spec: { ContainerSpec: { Image: 'slow' } }, status: inState(state) })),
+];
 
 /** Lets time pass until the engine has been asked to start a container for the n-th time, and has not done it yet. */
 async function untilStartIsUnderWay(nth: number): Promise<void> {
@@ -144,12 +131,11 @@ test('a container that has run before and is being started again is stopped as s
 test('what could not be started stays, to be looked at', async () => {
   const { agent } = started();
   await loop.run(100);
-  const [change] = facts(TaskState.RUNNING) as Extract<AssignmentChange, { kind: 'task' }>[];
-  const value = { ...change!.value!, spec: { ContainerSpec: { Image: 'bad' } } };
-  agent.replace([{ ...change!, value }]);
+  const bad = assigned({ spec: { ContainerSpec: { Image: 'bad' } } });
+  agent.replace([fact(bad)]);
   await loop.run(20_000);
   expect(reports.at(-1)?.status.state).toBe(TaskState.FAILED);
-  agent.apply([{ ...change!, value: { ...value, desiredState: TaskState.SHUTDOWN } }]);
+  agent.apply([fact({ ...bad, desiredState: TaskState.SHUTDOWN })]);
   await loop.run(20_000);
   expect(host.engine.containerOf('t1')).toMatchObject({ state: 'created', exitCode: 127 });
 });
