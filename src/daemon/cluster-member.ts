@@ -409,6 +409,7 @@ export class ClusterMember implements ClusterControl {
       keyFile: this.#keyFile,
       ...(outside && { outside }),
       serveApi,
+      managers: () => this.#membership?.managers ?? [],
       remember: (change) => this.#write({ ...this.#membership!, ...change }),
       clock,
       random,

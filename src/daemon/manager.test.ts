@@ -65,6 +65,7 @@ test('a manager whose loops cannot start leaves nothing open: it can be opened a
     random: Math.random,
     log: silentLog,
     serveApi: () => {},
+    managers: () => membership.managers,
     remember: () => {},
   };
   const noControl: Log = {

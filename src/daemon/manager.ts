@@ -30,6 +30,8 @@ export interface Surroundings {
   dataDir: string;
   /** Serves the API to another manager over a stream. */
   serveApi: (stream: Duplex) => void;
+  /** host:port of the managers this node has last heard of: others than when it began. */
+  managers: () => readonly string[];
   /** Makes a change of this node's membership durable before it returns. */
   remember: (change: Partial<Membership>) => void;
   /** That of the data directory; it is not locked, or was unlocked. */
@@ -87,7 +89,7 @@ export class Manager {
     this.#places = new Places({
       store,
       self: this.#self,
-      membership,
+      managers: deps.managers,
       keyFile,
       shared: this.#shared,
       identity: () => this.#identity,

@@ -99,7 +99,8 @@ async function next(by: Host, joinToken: string): Promise<Host> {
   return { dataDir: folder(), membership, identity };
 }
 
-async function opened({ dataDir, membership, identity }: Host, outside?: OutsideEtcd): Promise<Manager> {
+async function opened(host: Host, outside?: OutsideEtcd): Promise<Manager> {
+  const { dataDir, membership, identity } = host;
   const manager = await Manager.open(membership, identity, {
     dataDir,
     keyFile: keyFileOf(dataDir),
@@ -108,6 +109,7 @@ async function opened({ dataDir, membership, identity }: Host, outside?: Outside
     random,
     log: silentLog,
     serveApi: () => {},
+    managers: () => host.membership.managers,
     remember: () => {},
   });
   ends.push(() => manager.close());
@@ -236,6 +238,27 @@ test('a manager that was demoted while it was away leads no more, even alone', a
   expect(back.leadership()).toEqual({ leading: false });
   const again = await opened(a, outside);
   expect(await again.led(15_000)).toBe(true);
+});
+
+test('the first manager, demoted and at once promoted again, asks those it has heard of since it began', async () => {
+  const outside = new OutsideEtcd(await plainEtcd(), clock);
+  const a = await first(outside);
+  const managerA = await opened(a, outside);
+  await managerA.led(15_000);
+  const b = await next(a, tokenOf(managerA));
+  const managerB = await opened(b, outside);
+  await expect.poll(() => managerRow(managerA, b), WITHIN).toBe('reachable');
+  a.membership = { ...a.membership, managers: [a, b].map((host) => host.membership.listenAddress) };
+  const toBe = (manager: Manager, Role: 'worker' | 'manager') =>
+    manager.store.update((tx) => {
+      const node = tx.nodes.get(a.membership.nodeId)!;
+      tx.nodes.update({ ...node, spec: { ...node.spec, Role } });
+    });
+  await toBe(managerA, 'worker');
+  await expect.poll(() => managerB.store.leading && managerRow(managerB, a), WITHIN).toBeUndefined();
+  await toBe(managerB, 'manager');
+  await expect.poll(() => managerRow(managerB, a), WITHIN).toBe('reachable');
+  await expect.poll(() => [managerA.ready, managerA.degraded()], WITHIN).toEqual([true, []]);
 });
 
 test('a manager that is cut off from that etcd leads no more and says why; mended, it leads again', async () => {

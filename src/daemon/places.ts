@@ -15,14 +15,14 @@ import { CLUSTER_ROW } from '../model/objects.ts';
 import type { Identity, NodeRole } from '../pki/identity.ts';
 import { parseUnlockKey } from '../pki/unlock-key.ts';
 import type { Store, Transaction } from '../store/store.ts';
-import type { Membership } from './membership.ts';
 import type { OutsideState } from './outside-state.ts';
 import type { SharedState } from './shared-state.ts';
 
 export interface PlacesDeps {
   store: Store;
   self: Leader;
-  membership: Pick<Membership, 'managers'>;
+  /** host:port of the managers this node has last heard of. */
+  managers: () => readonly string[];
   keyFile: KeyFile;
   shared: SharedState | OutsideState;
   identity: () => Identity;
@@ -98,8 +98,8 @@ export class Places {
   }
 
   #ask(peer?: Peer): Promise<PlaceAnswer> {
-    const { membership, self, shared, identity, clock } = this.#deps;
-    const addresses = membership.managers.filter((other) => other !== self.address);
+    const { managers, self, shared, identity, clock } = this.#deps;
+    const addresses = managers().filter((other) => other !== self.address);
     const request: PlaceRequest = { address: self.address, etcd: shared.kind, ...(peer && { peer }) };
     return askForPlace({ addresses, identity: identity(), request, clock, timeoutMs: PLACE_MS });
   }
