@@ -28,13 +28,13 @@ unit:
 	vitest run --project unit
 
 e2e:
-	vitest run --project e2e
+	vitest run --project 'e2e*'
 
 ## What needs longer than `make test` may take; at last the simulator, seed after seed, until it is stopped.
 soak: prepare
 	node tests/robust/fuzz.ts
 	DROVER_SOAK=1 vitest run --project unit tests/robust
-	DROVER_SOAK=1 vitest run --project e2e
+	DROVER_SOAK=1 vitest run --project 'e2e*'
 	node tests/sim/soak.ts
 
 ## Every bench in some ten minutes. `make bench FULL=1`: with all their rounds and sizes, well over an hour, up to 10 GB.

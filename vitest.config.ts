@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os';
-import { defineConfig } from 'vitest/config';
+import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Those that take longest by far, mostly by waiting: begun first, so that nothing waits for them in the end. */
@@ -19,7 +19,18 @@ const LONGEST = [
   'src/journal/etcd/client.test.ts',
   'src/dispatch/certificates.test.ts',
   'tests/robust/manager-port.test.ts',
+  'tests/conformance/conformance.test.ts',
+  'tests/e2e/transcript.test.ts',
+  'tests/e2e/updates.test.ts',
 ];
+
+/** What takes hosts away, or counts each request that failed: nothing else is to run beside it. */
+const ALONE = ['faults', 'managers', 'robust', 'zero-downtime'].map((name) => `tests/e2e/${name}.test.ts`);
+
+/** Tests that need a lab. */
+function lab(project: TestProjectInlineConfiguration['test']): TestProjectInlineConfiguration {
+  return { test: { testTimeout: 300_000, hookTimeout: 300_000, expect: { poll: { timeout: 60_000 } }, ...project } };
+}
 
 class LongestFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
@@ -51,18 +62,20 @@ export default defineConfig({
           expect: { poll: { timeout: 30_000 } },
         },
       },
-      {
-        test: {
-          name: 'e2e',
-          include: ['tests/e2e/**/*.test.ts', 'tests/conformance/**/*.test.ts'],
-          sequence: { groupOrder: 1 },
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
-          expect: { poll: { timeout: 60_000 } },
-          fileParallelism: false,
-          maxWorkers: 1,
-        },
-      },
+      lab({
+        name: 'e2e',
+        include: ['tests/e2e/**/*.test.ts', 'tests/conformance/**/*.test.ts'],
+        exclude: ALONE,
+        sequence: { groupOrder: 1 },
+        // On labs of their own; one waits while the other computes.
+        maxWorkers: 2,
+      }),
+      lab({
+        name: 'e2e-alone',
+        include: ALONE,
+        sequence: { groupOrder: 2 },
+        maxWorkers: 1,
+      }),
     ],
   },
 });

@@ -187,19 +187,42 @@ export async function recordLab(
 
 /** Takes a number that no other lab and no route has. A symbolic link claims it: made in one step, owner included. */
 async function claimNumber(name: string): Promise<number> {
-  const claims = join(BASE, CLAIMS);
-  await mkdir(claims, { recursive: true });
-  for (const number of await entries(claims))
-    if ((await readlink(join(claims, number))) === name) return Number(number);
+  const [held] = await claimsOf(name);
+  if (held !== undefined) return Number(held);
   for (const number of clearNumbers(preferredNumbers(name), await routedSubnets())) {
-    try {
-      await symlink(name, join(claims, String(number)));
-      return number;
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-    }
+    if (await claim(String(number), name)) return number;
   }
   throw new Error('no free subnet for the lab: every 10.77.N.0/24 is routed already or taken by another lab');
+}
+
+/** False: another lab has it. */
+async function claim(number: string, name: string): Promise<boolean> {
+  const claims = join(BASE, CLAIMS);
+  for (;;) {
+    await mkdir(claims, { recursive: true });
+    try {
+      await symlink(name, join(claims, number));
+      return true;
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+      // Another lab, the last one until now, went away just then and took the directory with it.
+      if (!isMissing(error)) throw error;
+    }
+  }
+}
+
+/** The numbers that a lab of this name has claimed. Other labs may come and go meanwhile. */
+async function claimsOf(name: string): Promise<string[]> {
+  const claims = join(BASE, CLAIMS);
+  const held: string[] = [];
+  for (const number of await entries(claims)) {
+    try {
+      if ((await readlink(join(claims, number))) === name) held.push(number);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+    }
+  }
+  return held;
 }
 
 /** Removes a lab's files; its processes and devices must be gone. */
@@ -214,10 +237,7 @@ export async function forgetLab(lab: Lab): Promise<void> {
 
 /** Gives a lab's number back, and removes the directories that no lab needs any more. */
 export async function releaseNumber(name: string): Promise<void> {
-  const claims = join(BASE, CLAIMS);
-  for (const number of await entries(claims)) {
-    if ((await readlink(join(claims, number))) === name) await rm(join(claims, number));
-  }
+  for (const number of await claimsOf(name)) await rm(join(BASE, CLAIMS, number));
   for (const dir of [join(BASE, CLAIMS), BASE, RUN_BASE]) await removeIfEmpty(dir);
 }
 

@@ -11,7 +11,9 @@ import { bringUp, type Subject } from './subjects.ts';
 
 const only = process.env['CONFORMANCE'];
 
-describe.for((['drover', 'swarm'] as const).filter((kind) => only === undefined || only === kind))('%s', (kind) => {
+// Both at once, for they wait most of the time; each its rows in order.
+const kinds = (['drover', 'swarm'] as const).filter((kind) => only === undefined || only === kind);
+describe.for(kinds)('%s', { concurrent: true }, (kind) => {
   let subject: Subject;
   let variables: Variables;
 
@@ -25,7 +27,7 @@ describe.for((['drover', 'swarm'] as const).filter((kind) => only === undefined 
     ROWS.filter((row) => kind === 'drover' || row.notOnSwarm === undefined).map(
       (row) => [`${row.covers}: ${titleOf(row)}`, row] as const,
     ),
-  )('%s', ([, row]) => check(row, subject, variables));
+  )('%s', { concurrent: false }, ([, row]) => check(row, subject, variables));
 });
 
 test('docs/conformance.md says what these rows say (vitest -u writes it)', async () => {
