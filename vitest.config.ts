@@ -29,7 +29,8 @@ const ALONE = ['faults', 'managers', 'robust', 'zero-downtime'].map((name) => `t
 
 /** Tests that need a lab. */
 function lab(project: TestProjectInlineConfiguration['test']): TestProjectInlineConfiguration {
-  return { test: { testTimeout: 300_000, hookTimeout: 300_000, expect: { poll: { timeout: 60_000 } }, ...project } };
+  const limits = { testTimeout: 300_000, hookTimeout: 300_000, expect: { poll: { timeout: 60_000 } } };
+  return { test: { ...limits, setupFiles: ['tests/e2e/failed.setup.ts'], ...project } };
 }
 
 class LongestFirst extends BaseSequencer {
