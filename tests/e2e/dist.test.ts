@@ -41,12 +41,13 @@ describe('the bundle', () => {
   }
 
   /** The PID and command of the only process whose command line ends in what `pattern` says. */
-  const processOf = async (pattern: string) => {
-    const lines = (await lab.exec('h1', 'pgrep', '-af', `^[^ ]*/lib/node .*${pattern}`)).trim().split('\n');
-    expect(lines).toHaveLength(1);
-    const [, pid, command] = /^(\d+) (.*)$/.exec(lines[0]!)!;
-    return { pid, command };
-  };
+  const processOf = (pattern: string) =>
+    eventually(`one process ${pattern}`, async () => {
+      const found = await lab.exec('h1', 'pgrep', '-af', `^[^ ]*/lib/node .*${pattern}`);
+      // A child that it is just starting has its command line for a moment.
+      const [, pid, command] = /^(\d+) (.*)\n$/.exec(found) ?? [];
+      return pid !== undefined && { pid, command };
+    });
   const daemon = () => processOf('/lib/daemon/main.mjs');
   const resolver = () => processOf('/lib/network/resolver/main.mjs');
   /** Asked through the engine, for droverd is to be away meanwhile. */
