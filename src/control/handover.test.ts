@@ -102,6 +102,17 @@ describe('in a cluster', () => {
     while (!tried().some(hasArrived)) await world.run(10);
   }
 
+  test('the first of a new version fails just as the service goes back to the old one: what has served stays', async () => {
+    const before = ids();
+    const old = world.service('web')!.spec.TaskTemplate;
+    await firstRuns();
+    const [first] = tried().map(({ id }) => id);
+    await Promise.all([world.setTemplate('web', old), world.failTask(first!)]);
+    await world.run(10_000);
+    expect(ids()).toEqual(before);
+    expect(tried().map(({ id }) => id)).toEqual([first]);
+  });
+
   test('the next slot begins when the old task has gone, a second after the new one ran', async () => {
     await firstRuns();
     await world.run(900);

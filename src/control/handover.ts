@@ -8,6 +8,7 @@
  */
 import { timestamp } from '../model/clock.ts';
 import { updateConfigOf } from '../model/defaults.ts';
+import { isTaskDirty } from '../model/dirty.ts';
 import type { Service, Task } from '../model/objects.ts';
 import { probeOf } from '../model/readiness.ts';
 import type { ServiceSpec } from '../model/specs.ts';
@@ -95,11 +96,19 @@ export function startsFirst({ spec }: Pick<Service, 'spec'>): boolean {
   return updateConfigOf(spec).Order === 'start-first';
 }
 
-/** Does what the restart policy says of a slot. An outgoing task stays as long as it serves; it is not started again. */
+/**
+ * Does what the restart policy says of a slot. An outgoing task stays as long as it serves; it is not started again. Where the service
+ * has gone back to what the outgoing task was made from, what was to take its place has no next one: it just goes.
+ */
 export function continueSlot(tx: Transaction, service: Service, slot: Slot, deps: ControlDeps): void {
   const { current, outgoing } = slot;
-  if (outgoing !== undefined && (isOver(outgoing) || isLost(tx.nodes.get(outgoing.nodeId))))
-    endTask(tx, outgoing, TaskState.SHUTDOWN, deps);
+  const hasGone = outgoing !== undefined && (isOver(outgoing) || isLost(tx.nodes.get(outgoing.nodeId)));
+  if (hasGone) endTask(tx, outgoing, TaskState.SHUTDOWN, deps);
+  const isDirty = (task: Task) => isTaskDirty(task, specOf(tx, task, service), service, () => true);
+  if (outgoing !== undefined && !hasGone && isDirty(current) && !isDirty(outgoing)) {
+    endTask(tx, current, TaskState.SHUTDOWN, deps);
+    return;
+  }
   const { TaskTemplate } = specOf(tx, current, service);
   const fate = slotFate(slot, TaskTemplate, tx.nodes.get(current.nodeId), service.spec.Labels);
   const startFirst = outgoing !== undefined || startsFirst(service);
