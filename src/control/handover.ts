@@ -96,19 +96,14 @@ export function startsFirst({ spec }: Pick<Service, 'spec'>): boolean {
   return updateConfigOf(spec).Order === 'start-first';
 }
 
-/**
- * Does what the restart policy says of a slot. An outgoing task stays as long as it serves; it is not started again. Where the service
- * has gone back to what the outgoing task was made from, what was to take its place has no next one: it just goes.
- */
+/** Does what the restart policy says of a slot. An outgoing task stays as long as it serves; it is not started again. */
 export function continueSlot(tx: Transaction, service: Service, slot: Slot, deps: ControlDeps): void {
   const { current, outgoing } = slot;
   const hasGone = outgoing !== undefined && (isOver(outgoing) || isLost(tx.nodes.get(outgoing.nodeId)));
   if (hasGone) endTask(tx, outgoing, TaskState.SHUTDOWN, deps);
   const isDirty = (task: Task) => isTaskDirty(task, specOf(tx, task, service), service, () => true);
-  if (outgoing !== undefined && !hasGone && isDirty(current) && !isDirty(outgoing)) {
-    endTask(tx, current, TaskState.SHUTDOWN, deps);
-    return;
-  }
+  // The service has gone back to what the outgoing task was made from: the rollout takes away what was to follow it (update/).
+  if (outgoing !== undefined && !hasGone && isDirty(current) && !isDirty(outgoing)) return;
   const { TaskTemplate } = specOf(tx, current, service);
   const fate = slotFate(slot, TaskTemplate, tx.nodes.get(current.nodeId), service.spec.Labels);
   const startFirst = outgoing !== undefined || startsFirst(service);
