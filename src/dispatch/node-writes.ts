@@ -10,6 +10,15 @@ import { TaskState } from '../model/states.ts';
 import type { TaskStatusReport } from '../model/assignments.ts';
 import type { Transaction } from '../store/store.ts';
 
+/** Rows in one transaction, where there may be many that need not be one: a journal takes no transaction of any size. */
+export const ROWS_AT_ONCE = 100;
+
+/** What makes so many rows, in parts of a transaction each. */
+export function inParts<T>(rows: readonly T[]): T[][] {
+  const count = Math.ceil(rows.length / ROWS_AT_ONCE);
+  return Array.from({ length: count }, (_, at) => rows.slice(at * ROWS_AT_ONCE, (at + 1) * ROWS_AT_ONCE));
+}
+
 /** The node was taken out of the cluster; it must not come back with its old certificate. */
 export class NodeRemoved extends Error {
   override readonly name = 'NodeRemoved';

@@ -19,7 +19,8 @@ import { RequestError } from './http.ts';
 import { certifiedRole } from './join.ts';
 import { DEFAULT_PERIODS, Liveness, type Periods } from './liveness.ts';
 import type { Hello, ManagerAddress } from './messages.ts';
-import { describeNode, isStale, markDown, markReady, markUnknown, NodeRemoved, takeReports } from './node-writes.ts';
+import { describeNode, inParts, isStale, markDown, markReady, markUnknown, NodeRemoved } from './node-writes.ts';
+import { ReportWrites } from './reports.ts';
 import type { Session, SessionHost } from './session.ts';
 import { beginsToLeave, isLeaving, Withdrawals } from './withdrawals.ts';
 
@@ -34,8 +35,6 @@ export interface SessionsDeps {
 }
 
 const RETRY_MS = 1_000;
-/** Rows in one transaction, where there may be many that need not be one: a journal takes no transaction of any size. */
-const ROWS_AT_ONCE = 100;
 /** How long a task's stop waits for the nodes that balance it. A node that takes longer is cut off, or hangs. */
 const WITHDRAWN_WITHIN_MS = 2_000;
 const STOPPING = 'the manager is stopping, or leads the swarm no more';
@@ -46,6 +45,7 @@ export class Sessions implements SessionHost {
   readonly #sessions = new Map<string, Session>();
   readonly #sessionEnded: (nodeId: string) => void;
   readonly #withdrawals = new Withdrawals();
+  readonly #reports: ReportWrites;
   #unwatch: (() => void) | undefined;
   #nodes = 0;
   #closed = false;
@@ -54,6 +54,7 @@ export class Sessions implements SessionHost {
   constructor(deps: SessionsDeps, sessionEnded: (nodeId: string) => void = () => {}) {
     this.#deps = deps;
     this.#sessionEnded = sessionEnded;
+    this.#reports = new ReportWrites(deps.store, deps.clock);
     this.#liveness = new Liveness(deps.clock, { ...DEFAULT_PERIODS, ...deps.periods }, (nodeId) => this.#lost(nodeId));
   }
 
@@ -61,7 +62,7 @@ export class Sessions implements SessionHost {
   async start(): Promise<void> {
     const { store, clock } = this.#deps;
     const stale = store.view((view) => [...view.nodes.all()].filter(isStale).map(({ id }) => id));
-    await Promise.all(parts(stale).map((ids) => store.update((tx) => markUnknown(tx, ids, clock.now()))));
+    await Promise.all(inParts(stale).map((ids) => store.update((tx) => markUnknown(tx, ids, clock.now()))));
     if (this.#closed) return;
     const { stop } = store.viewAndWatch(
       (view) => {
@@ -125,14 +126,9 @@ export class Sessions implements SessionHost {
   }
 
   async report(session: Session, reports: TaskStatusReport[]): Promise<void> {
-    const { store, clock, log } = this.#deps;
-    const take = (some: readonly TaskStatusReport[]) =>
-      store.update((tx) => takeReports(tx, session.nodeId, some, clock.now()));
-    // Nearly all batches are one part.
-    const foreign =
-      reports.length <= ROWS_AT_ONCE ? await take(reports) : (await Promise.all(parts(reports).map(take))).flat();
+    const foreign = await this.#reports.take(session.nodeId, reports);
     for (const { taskId } of foreign)
-      log.warn({ node: session.nodeId, task: taskId }, "reported a task that is not the node's; ignored");
+      this.#deps.log.warn({ node: session.nodeId, task: taskId }, "reported a task that is not the node's; ignored");
   }
 
   async describe(session: Session, description: NodeDescription): Promise<void> {
@@ -308,11 +304,6 @@ export class Sessions implements SessionHost {
       clock.after(RETRY_MS, () => void this.#write(what, write));
     }
   }
-}
-
-function parts<T>(rows: readonly T[]): T[][] {
-  const count = Math.ceil(rows.length / ROWS_AT_ONCE);
-  return Array.from({ length: count }, (_, at) => rows.slice(at * ROWS_AT_ONCE, (at + 1) * ROWS_AT_ONCE));
 }
 
 /** Nobody waits for a node that is down. One that is only away for a moment still sends connections where it used to. */
