@@ -9,8 +9,11 @@ interface Row<T> {
 }
 
 interface KeptIndex<T> extends Index<T> {
-  readonly sets: Map<string, Set<Row<T>>>;
+  readonly found: Found<T>;
 }
+
+/** Key → the rows under it; one that is alone there stands for itself, for of slots there are as many as of tasks. */
+type Found<T> = Map<string, Row<T> | Set<Row<T>>>;
 
 export class Table<T extends TableName> {
   readonly #rows = new Map<string, Row<Objects[T]>>();
@@ -20,7 +23,7 @@ export class Table<T extends TableName> {
   constructor(name: T) {
     const definitions = INDEXES[name] as Record<string, Index<Objects[T]>>;
     for (const [index, { fields, keys }] of Object.entries(definitions)) {
-      this.#byName.set(index, { fields, keys, sets: new Map() });
+      this.#byName.set(index, { fields, keys, found: new Map() });
     }
     this.#indexes = [...this.#byName.values()];
   }
@@ -39,13 +42,16 @@ export class Table<T extends TableName> {
 
   /** The objects an index has under a key. */
   under(index: IndexName<T>, key: string): Objects[T][] {
-    const rows = this.#byName.get(index)?.sets.get(key);
-    return rows === undefined ? [] : Array.from(rows, ({ object }) => object);
+    const rows = this.#byName.get(index)?.found.get(key);
+    if (rows === undefined) return [];
+    return rows instanceof Set ? Array.from(rows, ({ object }) => object) : [rows.object];
   }
 
   /** How many `under` returns. */
   countUnder(index: IndexName<T>, key: string): number {
-    return this.#byName.get(index)?.sets.get(key)?.size ?? 0;
+    const rows = this.#byName.get(index)?.found.get(key);
+    if (rows === undefined) return 0;
+    return rows instanceof Set ? rows.size : 1;
   }
 
   /** Puts an object in the place of the one with its id, if any. */
@@ -54,27 +60,27 @@ export class Table<T extends TableName> {
     if (row === undefined) {
       const fresh = { object };
       this.#rows.set(object.id, fresh);
-      for (const { keys, sets } of this.#indexes) for (const key of asList(keys(object))) add(sets, key, fresh);
+      for (const { keys, found } of this.#indexes) for (const key of asList(keys(object))) add(found, key, fresh);
       return;
     }
     const old = row.object;
     row.object = object;
-    for (const { fields, keys, sets } of this.#indexes) {
+    for (const { fields, keys, found } of this.#indexes) {
       if (haveSame(fields, old, object)) continue;
       const was = keys(old);
       const is = keys(object);
       if (was === is) continue;
       const before = asList(was);
       const after = asList(is);
-      for (const key of before) if (!after.includes(key)) drop(sets, key, row);
-      for (const key of after) if (!before.includes(key)) add(sets, key, row);
+      for (const key of before) if (!after.includes(key)) drop(found, key, row);
+      for (const key of after) if (!before.includes(key)) add(found, key, row);
     }
   }
 
   delete(id: string): void {
     const row = this.#rows.get(id);
     if (row === undefined) return;
-    for (const { keys, sets } of this.#indexes) for (const key of asList(keys(row.object))) drop(sets, key, row);
+    for (const { keys, found } of this.#indexes) for (const key of asList(keys(row.object))) drop(found, key, row);
     this.#rows.delete(id);
   }
 }
@@ -89,14 +95,15 @@ function asList(keys: string | readonly string[] | undefined): readonly string[]
   return typeof keys === 'string' ? [keys] : keys;
 }
 
-function add<T>(sets: Map<string, Set<Row<T>>>, key: string, row: Row<T>): void {
-  const set = sets.get(key);
-  if (set === undefined) sets.set(key, new Set([row]));
-  else set.add(row);
+function add<T>(found: Found<T>, key: string, row: Row<T>): void {
+  const rows = found.get(key);
+  if (rows === undefined) found.set(key, row);
+  else if (rows instanceof Set) rows.add(row);
+  else if (rows !== row) found.set(key, new Set([rows, row]));
 }
 
-function drop<T>(sets: Map<string, Set<Row<T>>>, key: string, row: Row<T>): void {
-  const set = sets.get(key);
-  set?.delete(row);
-  if (set?.size === 0) sets.delete(key);
+function drop<T>(found: Found<T>, key: string, row: Row<T>): void {
+  const rows = found.get(key);
+  if (rows instanceof Set) rows.delete(row);
+  if (rows === row || (rows instanceof Set && rows.size === 0)) found.delete(key);
 }

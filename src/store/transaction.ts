@@ -128,18 +128,21 @@ export class LayeredTable<T extends TableName> implements WriteTable<T> {
   }
 
   create(object: Objects[T]): void {
-    if (this.get(object.id) !== undefined) throw new Error(`${this.#name}: ${object.id} exists already`);
-    this.lay(object.id, object);
+    const before = this.get(object.id);
+    if (before !== undefined) throw new Error(`${this.#name}: ${object.id} exists already`);
+    this.lay(object.id, before, object);
   }
 
   update(object: Objects[T]): void {
-    if (this.get(object.id) === undefined) throw new Error(`${this.#name}: there is no ${object.id} to update`);
-    this.lay(object.id, object);
+    const before = this.get(object.id);
+    if (before === undefined) throw new Error(`${this.#name}: there is no ${object.id} to update`);
+    this.lay(object.id, before, object);
   }
 
   remove(id: string): void {
-    if (this.get(id) === undefined) throw new Error(`${this.#name}: there is no ${id} to remove`);
-    this.lay(id, undefined);
+    const before = this.get(id);
+    if (before === undefined) throw new Error(`${this.#name}: there is no ${id} to remove`);
+    this.lay(id, before, undefined);
   }
 
   /** Net changes against what lies below; an object created and removed again is none. */
@@ -149,12 +152,12 @@ export class LayeredTable<T extends TableName> implements WriteTable<T> {
     }
   }
 
-  /** Puts an object under an id, whether or not it is taken; undefined takes away what is there. */
-  lay(id: string, object: Objects[T] | undefined): void {
+  /** Puts `after` in the place of `before`, which is what `get` finds; undefined: nothing. */
+  lay(id: string, before: Objects[T] | undefined, after: Objects[T] | undefined): void {
     const laid = this.#changes.get(id);
-    if (laid === undefined) this.#changes.set(id, { before: this.#readBelow(id), after: object });
-    else laid.after = object;
-    if (object !== undefined) this.#indexed?.put(object);
+    if (laid === undefined) this.#changes.set(id, { before, after });
+    else laid.after = after;
+    if (after !== undefined) this.#indexed?.put(after);
     else this.#indexed?.delete(id);
   }
 
@@ -223,7 +226,7 @@ class Layers {
 
   fold(events: readonly Event[]): void {
     for (const { table, before, after } of events)
-      this.#layer(table, TABLES.indexOf(table)).lay((after ?? before)!.id, after);
+      this.#layer(table, TABLES.indexOf(table)).lay((after ?? before)!.id, before, after);
   }
 
   #layer(name: TableName, at: number): LayeredTable<TableName> {
