@@ -10,6 +10,7 @@ import { serviceSpecId, type Node, type Service, type Task } from '../model/obje
 import type { ServiceSpec } from '../model/specs.ts';
 import { isTerminal, TaskState } from '../model/states.ts';
 import type { Transaction, View } from '../store/store.ts';
+import { needsNoAddress, pendingStatus } from './allocator/decisions.ts';
 import type { LoopDeps } from './loop.ts';
 
 export interface ControlDeps extends LoopDeps {
@@ -130,10 +131,12 @@ export function createTask(
     specVersion: service.specVersion,
     slot: place.slot ?? 0,
     nodeId: place.nodeId ?? '',
-    ...run,
     desiredState: more.startAfter === undefined && !isHeldBack(service) ? startedState(run) : TaskState.READY,
-    status: { timestamp: now, state: TaskState.NEW, message: 'created' },
+    status: needsNoAddress(service, tx.networks)
+      ? pendingStatus(now)
+      : { timestamp: now, state: TaskState.NEW, message: 'created' },
     networks: [],
+    ...run,
     ...more,
   });
   return id;

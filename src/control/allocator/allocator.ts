@@ -16,6 +16,7 @@ import {
   endpointOf,
   isUnallocated,
   needsGateways,
+  pendingStatus,
   sameGateways,
 } from './decisions.ts';
 import { decideEndpoint, type Missing } from './endpoint.ts';
@@ -201,8 +202,7 @@ export class Allocator {
     if (networks === undefined) return;
     if ('error' in networks) return this.#letWait(tx, task, networks);
     const now = timestamp(this.#deps.clock.now());
-    const status = { timestamp: now, state: TaskState.PENDING, message: 'pending task scheduling' };
-    const after: Task = { ...task, networks, status, meta: { ...task.meta, updatedAt: now } };
+    const after: Task = { ...task, networks, status: pendingStatus(now), meta: { ...task.meta, updatedAt: now } };
     this.books.claimTask(after);
     tx.tasks.update(after);
   }

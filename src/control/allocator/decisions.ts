@@ -28,6 +28,20 @@ export function isUnallocated(task: Task): boolean {
   return task.status.state === TaskState.NEW && task.desiredState <= TaskState.COMPLETE;
 }
 
+/**
+ * True if a task made of the service's present spec has no address to wait for: what `decideTaskNetworks` would say of it in the
+ * next transaction, at the price of a further change for each task.
+ */
+export function needsNoAddress({ spec, endpoint, endpointError }: Service, networks: Lookup['networks']): boolean {
+  const isSettled = endpoint !== undefined && endpointError === undefined;
+  return isSettled && !usesIngress(spec.EndpointSpec) && attachments(spec, networks).length === 0;
+}
+
+/** Of a task that has its addresses, or needs none. */
+export function pendingStatus(now: string): Task['status'] {
+  return { timestamp: now, state: TaskState.PENDING, message: 'pending task scheduling' };
+}
+
 /** The addresses of an unallocated task, marked as taken; or what is missing, in words. Undefined: its service is gone. */
 export function decideTaskNetworks(task: Task, state: Lookup, books: Books): TaskNetwork[] | Missing | undefined {
   const service = state.services.get(task.serviceId);
