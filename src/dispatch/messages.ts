@@ -20,9 +20,9 @@
 import { z } from 'zod';
 import type { AssignmentChange } from '../model/assignments.ts';
 import { parseIPv4, parseSubnet } from '../model/addresses.ts';
-import { TaskState } from '../model/states.ts';
 import type { StreamRequest } from '../model/streams.ts';
 import { FrameError } from './frames.ts';
+import { isUsualReports, OBSERVED_STATES, REPORT_LIMITS } from './usual-reports.ts';
 
 /** Frames of an agent are small: it splits what it reports. */
 export const MAX_AGENT_FRAME_BYTES = 1024 * 1024;
@@ -30,8 +30,6 @@ export const MAX_AGENT_FRAME_BYTES = 1024 * 1024;
 export const MAX_MANAGER_FRAME_BYTES = 64 * 1024 * 1024;
 /** Bodies of plain requests and answers. */
 export const MAX_BODY_BYTES = 64 * 1024;
-/** Longest text of a status; agents cut longer ones. */
-export const MAX_STATUS_TEXT = 4096;
 
 export const PATHS = {
   ca: '/v1/ca',
@@ -67,27 +65,14 @@ const port = z.object({
   publishMode: z.enum(['ingress', 'host']),
 });
 
-/** The states that are an agent's to report: those below are the manager's, and so are REMOVE and ORPHANED. */
-const observedState = z.literal([
-  TaskState.ACCEPTED,
-  TaskState.PREPARING,
-  TaskState.READY,
-  TaskState.STARTING,
-  TaskState.RUNNING,
-  TaskState.COMPLETE,
-  TaskState.SHUTDOWN,
-  TaskState.FAILED,
-  TaskState.REJECTED,
-]);
-
 const report = z.object({
-  taskId: text(64),
+  taskId: text(REPORT_LIMITS.taskId),
   status: z.object({
     timestamp: z.iso.datetime(),
-    state: observedState,
-    message: text(MAX_STATUS_TEXT),
-    error: text(MAX_STATUS_TEXT).optional(),
-    container: z.object({ id: text(128), pid: count, exitCode: z.int().optional() }).optional(),
+    state: z.literal(OBSERVED_STATES),
+    message: text(REPORT_LIMITS.text),
+    error: text(REPORT_LIMITS.text).optional(),
+    container: z.object({ id: text(REPORT_LIMITS.containerId), pid: count, exitCode: z.int().optional() }).optional(),
     runningSince: z.iso.datetime().optional(),
     ports: z.array(port).max(1024).optional(),
     ready: z.boolean().optional(),
@@ -115,7 +100,7 @@ const description = z.object({
 
 const agentMessage = z.discriminatedUnion('type', [
   z.object({ type: z.literal('hello'), nodeId: text(64), description, advertiseAddress: address.optional() }),
-  z.object({ type: z.literal('status'), number: count, reports: z.array(report).max(10_000) }),
+  z.object({ type: z.literal('status'), number: count, reports: z.array(report).max(REPORT_LIMITS.reports) }),
   z.object({ type: z.literal('description'), description }),
   z.object({ type: z.literal('settled'), round: count }),
   z.object({ type: z.literal('heartbeat') }),
@@ -201,7 +186,10 @@ export type CaAnswer = z.infer<typeof caAnswer>;
 export type AssertedPeer = z.infer<typeof assertedPeer>;
 
 /** The checks at the edge: each takes what came, returns it typed and stripped of unknown keys, or throws FrameError. */
-export const parseAgentMessage = check(agentMessage);
+export const parseAgentMessage = (value: unknown): AgentMessage =>
+  isUsualReports(value) ? value : checkAgentMessage(value);
+/** … by the schema alone. */
+export const checkAgentMessage = check(agentMessage);
 export const parseManagerMessage = check(managerMessage);
 export const parseCertificateRequest = check(certificateRequest);
 export const parseCertificateAnswer = check(certificateAnswer);

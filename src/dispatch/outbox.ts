@@ -3,7 +3,7 @@
  * next. So batches grow by themselves when the manager is slow, and a task that changes often costs one place.
  */
 import type { TaskStatusReport } from '../model/assignments.ts';
-import { MAX_STATUS_TEXT } from './messages.ts';
+import { REPORT_LIMITS } from './usual-reports.ts';
 
 /** The session ended before the manager had stored a report. After the next `replace`, report again. */
 export class SessionLost extends Error {
@@ -78,7 +78,7 @@ export class Outbox {
 
 /** What an engine says can be of any length; a manager takes so much of it. */
 function shortened({ taskId, status }: TaskStatusReport): TaskStatusReport {
-  const cut = (text: string) => text.slice(0, MAX_STATUS_TEXT);
+  const cut = (text: string) => text.slice(0, REPORT_LIMITS.text);
   const error = status.error === undefined ? {} : { error: cut(status.error) };
   return { taskId, status: { ...status, message: cut(status.message), ...error } };
 }
