@@ -12,6 +12,7 @@ import type { NodeDescription, TaskStatus } from '../../src/model/objects.ts';
 import { TaskState } from '../../src/model/states.ts';
 import { encodeFrame } from '../../src/dispatch/frames.ts';
 import type { ManagerMessage } from '../../src/dispatch/messages.ts';
+import { Transit } from './transit.ts';
 import { Wire } from './wire.ts';
 
 /** How often agents get what was sent, and send: latency of the network and of their own work. */
@@ -52,6 +53,7 @@ export class Fleet {
   readonly #agents = new Map<string, Agent>();
   readonly #due = new Map<number, Job[]>();
   #tick = 0;
+  readonly #transit = new Transit();
   #unread = new Set<Agent>();
   #outgoing: { wire: Wire; frame: Buffer }[] = [];
   #cpuMicros = 0;
@@ -106,7 +108,7 @@ export class Fleet {
   /** The agent dials a manager. Returns its wire; the hello comes with the next tick. */
   dial(nodeId: string): Wire {
     const agent = this.#agents.get(nodeId)!;
-    const wire = new Wire(() => {
+    const wire = new Wire(this.#transit, () => {
       if (agent.wire === wire) this.#unread.add(agent);
     });
     Object.assign(agent, { wire, hasAll: false, underWay: -1 });
@@ -148,9 +150,11 @@ export class Fleet {
     for (const agent of unread) {
       const { wire } = agent;
       if (wire === undefined || this.#agents.get(agent.nodeId) !== agent) continue;
-      for (const frame of wire.take()) this.#read(agent, JSON.parse(frame.toString('utf8', HEADER_BYTES)));
+      for (const { slab, start, end } of wire.take())
+        this.#read(agent, JSON.parse(slab.toString('utf8', start + HEADER_BYTES, end)));
       delivered.push(wire);
     }
+    this.#transit.clear();
     const used = process.threadCpuUsage(before);
     this.#cpuMicros += used.user + used.system;
     return delivered;

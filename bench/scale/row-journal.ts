@@ -4,6 +4,7 @@
  */
 import type { Change, Journal } from '../../src/journal/journal.ts';
 import type { Clock } from '../../src/model/clock.ts';
+import { offHeap } from './off-heap.ts';
 
 /** What a commit takes on a good disk. */
 const COMMIT_MS = 2;
@@ -67,7 +68,7 @@ export class RowJournal implements Journal {
     const bytes = units * UNIT_BYTES;
     if (bytes > SLAB_BYTES) throw new Error('a row that is larger than any this journal was made for');
     if (this.#usedBytes + bytes > SLAB_BYTES) {
-      this.#slabs.push(Buffer.from(new SharedArrayBuffer(SLAB_BYTES)));
+      this.#slabs.push(offHeap(SLAB_BYTES));
       this.#usedBytes = 0;
     }
     const place = ((this.#slabs.length - 1) * SLAB_BYTES + this.#usedBytes) / UNIT_BYTES;

@@ -1,9 +1,10 @@
 /**
  * The manager's end of a simulated connection: as much of an HTTP/2 stream as a `Session` asks of one. What the session
- * writes are the very frames that would go out by TLS; they are kept until `take`, and while there are many, it is told to
- * wait, as a real stream tells it.
+ * writes are the very frames that would go out by TLS; they are kept in `Transit` until `take`, and while there are many, it is told
+ * to wait, as a real stream tells it.
  */
 import type { ServerHttp2Stream } from 'node:http2';
+import type { Place, Transit } from './transit.ts';
 
 type Handler = (data?: Buffer) => void;
 
@@ -15,14 +16,16 @@ export class Wire {
   destroyed = false;
   writableEnded = false;
   readonly #handlers = new Map<string, Handler>();
+  readonly #transit: Transit;
   readonly #written: () => void;
-  #frames: Buffer[] = [];
+  #frames: Place[] = [];
   #taken: (() => void)[] = [];
   #bytes = 0;
   #needsDrain = false;
 
   /** `written` is called when there is something to take and was nothing before. */
-  constructor(written: () => void) {
+  constructor(transit: Transit, written: () => void) {
+    this.#transit = transit;
     this.#written = written;
   }
 
@@ -49,7 +52,7 @@ export class Wire {
   resume(): void {}
 
   write(frame: Buffer, taken?: () => void): void {
-    if (this.#frames.push(frame) === 1) this.#written();
+    if (this.#frames.push(this.#transit.put(frame)) === 1) this.#written();
     if (taken !== undefined) this.#taken.push(taken);
     this.#bytes += frame.length;
     if (this.#bytes >= HIGH_WATER_BYTES) this.#needsDrain = true;
@@ -61,7 +64,7 @@ export class Wire {
   }
 
   /** The frames on their way; they count as delivered. */
-  take(): Buffer[] {
+  take(): Place[] {
     const frames = this.#frames;
     this.#frames = [];
     this.#bytes = 0;
