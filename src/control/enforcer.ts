@@ -14,7 +14,7 @@ import { slotKey } from '../store/schema.ts';
 import type { Transaction, View } from '../store/store.ts';
 import { startsFirst } from './handover.ts';
 import { Loop, type LoopDeps } from './loop.ts';
-import { nodeMatches, parseConstraints } from './scheduler/constraints.ts';
+import { nodeMatches, parseConstraints, type Constraint } from './scheduler/constraints.ts';
 import { stillOffered, usageOf } from './scheduler/generic.ts';
 import { isOver, isRunning, isWanted, moveTask, slotOf, specOf, type ControlDeps } from './tasks.ts';
 
@@ -54,8 +54,20 @@ interface Left extends NodeResources {
 function meetsConstraints(node: Node, spec: ServiceSpec): boolean {
   // A global service has no task to move: its own loop ends the one here.
   if (spec.Mode.Global !== undefined || spec.Mode.GlobalJob !== undefined) return true;
-  return nodeMatches(parseConstraints(spec.TaskTemplate.Placement?.Constraints ?? []), node);
+  return nodeMatches(constraintsOf(spec), node);
 }
+
+function constraintsOf(spec: ServiceSpec): readonly Constraint[] {
+  let constraints = read.get(spec);
+  if (constraints === undefined) {
+    constraints = parseConstraints(spec.TaskTemplate.Placement?.Constraints ?? []);
+    read.set(spec, constraints);
+  }
+  return constraints;
+}
+
+/** Specs are never changed, and shared by many tasks: a new manager asks for those of every task there is. */
+const read = new WeakMap<ServiceSpec, readonly Constraint[]>();
 
 /** Takes what the task reserved from what is left; false, and nothing taken, if that is too little. Unknown resources suffice. */
 function take(left: Left | undefined, { genericResources = [] }: Task, spec: ServiceSpec): boolean {
@@ -115,16 +127,22 @@ function misplacedOn(view: View, nodeId: string): Task[] {
   if (node === undefined) return [];
   const placed: Placed[] = [];
   for (const task of view.tasks.by('node', nodeId)) {
-    const service = view.services.get(task.serviceId);
     // Below ASSIGNED the scheduler has yet to say whether the task fits.
-    if (!isWanted(task) || isOver(task) || task.status.state < TaskState.ASSIGNED || service === undefined) continue;
-    // It goes as it is.
-    const key = slotKey(task);
-    const isAlone = view.tasks.countBy('slot', key) === 1;
-    if (!isAlone && slotOf(view.tasks.by('slot', key))?.outgoing?.id === task.id) continue;
-    placed.push({ task, made: specOf(view, task, service), declared: service.spec });
+    if (!isWanted(task) || isOver(task) || task.status.state < TaskState.ASSIGNED) continue;
+    const service = view.services.get(task.serviceId);
+    if (service !== undefined) placed.push({ task, made: specOf(view, task, service), declared: service.spec });
   }
-  return misplaced(node, placed);
+  // If all of them may stay, so may any: those that go as they are need not be told apart.
+  if (misplaced(node, placed).length === 0) return [];
+  return misplaced(
+    node,
+    placed.filter(({ task }) => !isOutgoing(view, task)),
+  );
+}
+
+/** True for a task that goes as it is, once the next one of its slot has arrived. */
+function isOutgoing(view: View, task: Task): boolean {
+  return slotOf(view.tasks.by('slot', slotKey(task)))?.outgoing?.id === task.id;
 }
 
 function displace(tx: Transaction, task: Task, deps: ControlDeps): void {

@@ -108,6 +108,7 @@ export function slotsOf(tasks: Iterable<Task>): Slot[] {
 
 /** The spec a task was made from. */
 export function specOf(view: View, task: Task, service: Service): ServiceSpec {
+  if (task.specVersion === service.specVersion) return service.spec;
   return view.serviceSpecs.get(serviceSpecId(task.serviceId, task.specVersion))?.spec ?? service.spec;
 }
 
