@@ -84,9 +84,16 @@ const change: fc.Arbitrary<Change> = fc.oneof(
       if (drain !== '') row.spec.Labels['drover.drain'] = drain;
       if (!allocated) delete row.endpoint;
       row.spec = withPayloads(row.spec);
-      if (tx.services.get(id) !== undefined) tx.services.update(row);
-      else if (tx.serviceSpecs.get(`${id}@1`) === undefined) putService(tx, row);
-      else tx.services.create(row);
+      if (tx.serviceSpecs.get(`${id}@1`) === undefined) {
+        if (tx.services.get(id) === undefined) putService(tx, row);
+        return;
+      }
+      // A spec that moves is a further version; tasks were made from the first.
+      const { index: version } = tx;
+      const moved = { ...row, specVersion: version };
+      tx.serviceSpecs.create({ id: `${id}@${version}`, serviceId: id, version, spec: row.spec });
+      if (tx.services.get(id) === undefined) tx.services.create(moved);
+      else tx.services.update(moved);
     }),
   pick(SERVICES).map(
     (id): Change =>

@@ -15,13 +15,13 @@ import type {
   ServiceAssignment,
   TaskAssignment,
 } from '../model/assignments.ts';
-import { CLUSTER_ROW, serviceSpecId, type Node, type Service, type Task } from '../model/objects.ts';
+import { CLUSTER_ROW, type Node, type Service, type Task } from '../model/objects.ts';
 import { drainMsOf } from '../model/readiness.ts';
 import type { TaskSpec } from '../model/specs.ts';
 import { isTerminal, TaskState } from '../model/states.ts';
 import type { Event, View } from '../store/store.ts';
 import { attachedEndpointOf, attachmentOf, markAttachment } from './attachment-facts.ts';
-import { markPayload, payloadFactsOf, payloadOf } from './payload-facts.ts';
+import { markPayload, payloadFactsOf, payloadOf, specOf } from './payload-facts.ts';
 
 /** Names one fact of a node: its kind, a space, its key. */
 export type FactKey = `${AssignmentKind} ${string}`;
@@ -214,9 +214,8 @@ function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | nu
   // A task that has ended needs no network any more, and is kept for its logs although the gateway may be gone.
   const reachable = task.networks.every((network) => node.gateways[network.networkId] !== undefined);
   if (!reachable && !isTerminal(task.status.state)) return null;
-  const version = view.serviceSpecs.get(serviceSpecId(task.serviceId, task.specVersion));
-  if (version === undefined) return null; // The reaper removes a version only after its last task.
-  const { spec } = version;
+  const spec = specOf(view, task);
+  if (spec === undefined) return null; // The reaper removes a version only after its last task.
   return {
     id: task.id,
     environment: task.environment,

@@ -4,8 +4,9 @@
  * is none.
  */
 import type { PayloadAssignment } from '../model/assignments.ts';
-import { serviceSpecId, type Payload, type ServiceSpecVersion, type Task } from '../model/objects.ts';
+import { serviceSpecId, type Payload, type Task } from '../model/objects.ts';
 import { PAYLOAD_KINDS, PAYLOAD_TABLES, payloadIds, type PayloadKind } from '../model/payloads.ts';
+import type { ServiceSpec } from '../model/specs.ts';
 import { isTerminal, TaskState } from '../model/states.ts';
 import type { Event, View } from '../store/store.ts';
 
@@ -13,9 +14,9 @@ export type PayloadFactKey = `${PayloadKind} ${string}`;
 
 /** All that a task's spec refers to, whether it is there or not. `events` may hold the last trace of the spec. */
 export function* payloadFactsOf(view: View, task: Task, events: readonly Event[] = []): Iterable<PayloadFactKey> {
-  const version = versionOf(view, task) ?? removedVersion(events, task);
-  if (version === undefined) return;
-  for (const kind of PAYLOAD_KINDS) for (const id of payloadIds(version.spec.TaskTemplate, kind)) yield `${kind} ${id}`;
+  const spec = specOf(view, task) ?? removedSpec(events, task);
+  if (spec === undefined) return;
+  for (const kind of PAYLOAD_KINDS) for (const id of payloadIds(spec.TaskTemplate, kind)) yield `${kind} ${id}`;
 }
 
 /** One as it is for `nodeId`; null if it is not there, or no task there is to have it. */
@@ -47,17 +48,20 @@ function mayHave({ status }: Task): boolean {
 }
 
 function uses(view: View, task: Task, kind: PayloadKind, id: string): boolean {
-  const version = versionOf(view, task);
-  return version !== undefined && payloadIds(version.spec.TaskTemplate, kind).includes(id);
+  const spec = specOf(view, task);
+  return spec !== undefined && payloadIds(spec.TaskTemplate, kind).includes(id);
 }
 
-function versionOf(view: View, task: Task): ServiceSpecVersion | undefined {
-  return view.serviceSpecs.get(serviceSpecId(task.serviceId, task.specVersion));
+/** The spec a task was made from. Most are of their service's present version, and a row that is known costs no search. */
+export function specOf(view: View, { serviceId, specVersion }: Task): ServiceSpec | undefined {
+  const service = view.services.get(serviceId);
+  if (service?.specVersion === specVersion) return service.spec;
+  return view.serviceSpecs.get(serviceSpecId(serviceId, specVersion))?.spec;
 }
 
 /** The reaper removes a version after its last task, but perhaps in the same batch. */
-function removedVersion(events: readonly Event[], task: Task): ServiceSpecVersion | undefined {
+function removedSpec(events: readonly Event[], task: Task): ServiceSpec | undefined {
   const id = serviceSpecId(task.serviceId, task.specVersion);
-  for (const event of events) if (event.table === 'serviceSpecs' && event.before?.id === id) return event.before;
+  for (const event of events) if (event.table === 'serviceSpecs' && event.before?.id === id) return event.before.spec;
   return undefined;
 }
