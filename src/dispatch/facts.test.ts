@@ -7,7 +7,7 @@ import type { TaskAssignment } from '../model/assignments.ts';
 import type { ServiceSpec, SwarmSpec } from '../model/specs.ts';
 import { TaskState } from '../model/states.ts';
 import { Store, type Transaction, type View } from '../store/store.ts';
-import { factsOf, markAffected, readFact, type FactKey } from './facts.ts';
+import { factNamed, factsOf, markAffected, readFact, type FactKey } from './facts.ts';
 import { descriptionOf, network, node, putService, service, task } from './testbed.fixture.ts';
 
 const NODES = ['n1', 'n2', 'n3'];
@@ -161,6 +161,10 @@ const change: fc.Arbitrary<Change> = fc.oneof(
   },
 );
 
+/** The names of all facts of a node. */
+const allOf = (view: View, nodeId: string) =>
+  Array.from(factsOf(view, nodeId), ({ kind, key }): FactKey => `${kind} ${key}`);
+
 /** Facts without the observed status of tasks, which is the agent's own. */
 function known(
   view: View,
@@ -169,7 +173,7 @@ function known(
   into = new Map<string, unknown>(),
 ): Map<string, unknown> {
   for (const key of keys) {
-    const { kind, value } = readFact(view, nodeId, key);
+    const { kind, value } = readFact(view, nodeId, factNamed(key));
     if (value === null) into.delete(key);
     else into.set(key, kind === 'task' ? { ...value, status: undefined } : value);
   }
@@ -196,7 +200,7 @@ test('whoever reads again what was marked knows exactly all the facts', async ()
         for (const batch of batches) {
           await Promise.all(batch.map((one) => store.update(one)));
           store.view((view) => {
-            for (const nodeId of NODES) expect(agents.get(nodeId)).toEqual(known(view, nodeId, factsOf(view, nodeId)));
+            for (const nodeId of NODES) expect(agents.get(nodeId)).toEqual(known(view, nodeId, allOf(view, nodeId)));
           });
         }
       },
@@ -241,7 +245,7 @@ test('a task is told which generic resources are its own', async () => {
     tx.tasks.create({ ...task('t1', 's1', 'n1', []), genericResources });
     tx.tasks.create(task('t2', 's1', 'n1', []));
   });
-  const fact = (id: string) => store.view((view) => readFact(view, 'n1', `task ${id}`).value);
+  const fact = (id: string) => store.view((view) => readFact(view, 'n1', { kind: 'task', key: id }).value);
   expect(fact('t1')).toMatchObject({ genericResources });
   expect(fact('t2')).not.toHaveProperty('genericResources');
 });
@@ -262,7 +266,7 @@ test('a task whose service names no log driver gets that of the cluster', async 
     tx.tasks.create(task('t2', 's2', 'n1', []));
   });
   const driverOf = (id: string): unknown =>
-    store.view((view) => (readFact(view, 'n1', `task ${id}`).value as TaskAssignment).spec.LogDriver);
+    store.view((view) => (readFact(view, 'n1', { kind: 'task', key: id }).value as TaskAssignment).spec.LogDriver);
   expect(driverOf('t1')).toEqual(LogDriver);
   expect(driverOf('t2')).toEqual({ Name: 'none' });
 });
@@ -281,7 +285,8 @@ test('a secret goes to the nodes of tasks that use it and have not ended, before
   store.watch((events) =>
     store.view((view) => markAffected(events, view, (nodeId, fact) => marks.push(`${nodeId} ${fact}`))),
   );
-  const has = () => store.view((view) => NODES.filter((nodeId) => readFact(view, nodeId, 'secret p1').value !== null));
+  const has = () =>
+    store.view((view) => NODES.filter((nodeId) => readFact(view, nodeId, factNamed('secret p1')).value !== null));
   const set = (observed: TaskState) =>
     store.update((tx) =>
       tx.tasks.update({ ...tx.tasks.get('t1')!, status: { ...tx.tasks.get('t1')!.status, state: observed } }),
@@ -290,12 +295,12 @@ test('a secret goes to the nodes of tasks that use it and have not ended, before
   await store.update((tx) => tx.tasks.create(task('t1', 's1', 'n1', [])));
   expect(marks).toEqual(['n1 secret p1', 'n1 config p1', 'n1 task t1']);
   expect(has()).toEqual(['n1']);
-  expect(store.view((view) => readFact(view, 'n1', 'secret p1').value)).toEqual({
+  expect(store.view((view) => readFact(view, 'n1', factNamed('secret p1')).value)).toEqual({
     id: 'p1',
     data: 'aGVsbG8=',
     templated: false,
   });
-  expect([...store.view((view) => [...factsOf(view, 'n1')])]).toEqual(['secret p1', 'config p1', 'task t1']);
+  expect(store.view((view) => allOf(view, 'n1'))).toEqual(['secret p1', 'config p1', 'task t1']);
   marks.length = 0;
   await set(TaskState.FAILED);
   expect(marks).toContain('n1 secret p1');

@@ -23,23 +23,38 @@ import type { Event, View } from '../store/store.ts';
 import { attachedEndpointOf, attachmentOf, markAttachment } from './attachment-facts.ts';
 import { markPayload, payloadFactsOf, payloadOf, specOf } from './payload-facts.ts';
 
-/** Names one fact of a node: its kind, a space, its key. */
+/** One fact of a node: its kind and, in the space of that, its key. */
+export interface Fact {
+  kind: AssignmentKind;
+  key: string;
+}
+
+/** The same as a name, for sets of facts. */
 export type FactKey = `${AssignmentKind} ${string}`;
 
-/** Every fact that `nodeId` may be told of, in an order that suits an agent: networks before what is in them, tasks last. */
-export function* factsOf(view: View, nodeId: string): Iterable<FactKey> {
-  for (const networkId of Object.keys(view.nodes.get(nodeId)?.gateways ?? {})) yield* factsOfNetwork(view, networkId);
-  for (const { id } of view.attachments.by('node', nodeId)) yield `attachment ${id}`;
-  for (const task of view.tasks.by('node', nodeId)) {
-    yield* payloadFactsOf(view, task);
-    yield `task ${task.id}`;
-  }
+/** The fact of that name. */
+export function factNamed(name: FactKey): Fact {
+  const kind = name.slice(0, name.indexOf(' ')) as AssignmentKind;
+  return { kind, key: name.slice(kind.length + 1) };
+}
+
+/**
+ * Every fact that `nodeId` may be told of, each once, in an order that suits an agent: networks before what is in them, tasks
+ * last. Their keys are the ids of the objects themselves, by which these are found faster than by a piece of a name.
+ */
+export function* factsOf(view: View, nodeId: string): Iterable<Fact> {
+  for (const networkId of Object.keys(view.nodes.get(nodeId)?.gateways ?? {}))
+    for (const name of new Set(factsOfNetwork(view, networkId))) yield factNamed(name);
+  for (const { id } of view.attachments.by('node', nodeId)) yield { kind: 'attachment', key: id };
+  const tasks = view.tasks.by('node', nodeId);
+  const payloads = new Set<FactKey>();
+  for (const task of tasks) for (const name of payloadFactsOf(view, task)) payloads.add(name);
+  for (const name of payloads) yield factNamed(name);
+  for (const { id } of tasks) yield { kind: 'task', key: id };
 }
 
 /** One fact as it is now for `nodeId`; its value is null if there is no such fact, or not for that node. */
-export function readFact(view: View, nodeId: string, fact: FactKey): AssignmentChange {
-  const kind = fact.slice(0, fact.indexOf(' ')) as AssignmentKind;
-  const key = fact.slice(kind.length + 1);
+export function readFact(view: View, nodeId: string, { kind, key }: Fact): AssignmentChange {
   if (kind === 'task') return { kind, key, value: taskOf(view, nodeId, key) };
   if (kind === 'network') return { kind, key, value: networkOf(view, nodeId, key) };
   if (kind === 'secret') return { kind, key, value: payloadOf(view, nodeId, kind, key) };

@@ -11,7 +11,7 @@ import type { StreamRequest } from '../model/streams.ts';
 import type { AuthorityNews } from './authority.ts';
 import { factText } from './fact-text.ts';
 import { encodeFrame, FrameError, FrameReader } from './frames.ts';
-import type { FactKey } from './facts.ts';
+import { factNamed, type Fact, type FactKey } from './facts.ts';
 import { respondError } from './http.ts';
 import {
   MAX_AGENT_FRAME_BYTES,
@@ -32,7 +32,7 @@ export interface SessionHost {
   describe(session: Session, description: NodeDescription): Promise<void>;
   /** All that the agent was told up to this round is in force on its node. */
   settled(session: Session, round: number): void;
-  readFacts(nodeId: string, read: (one: (fact: FactKey) => AssignmentChange) => void): void;
+  readFacts(nodeId: string, read: (one: (fact: Fact) => AssignmentChange) => void): void;
   periods(): { heartbeatMs: number; timeoutMs: number };
   /** The node leaves the cluster: it is down, and nobody waits for it. */
   left(session: Session): void;
@@ -69,9 +69,11 @@ export class Session {
   readonly #reader = new FrameReader(MAX_AGENT_FRAME_BYTES);
   readonly #helloTimer: Timer;
   #state: 'new' | 'admitting' | 'open' | 'ended' = 'new';
-  /** In the order in which they are to be sent; while `#initial` > 0, that many at its front are the full assignment. */
+  /** The full assignment, until all of it is told; `#told` facts of it are. */
+  #initial: readonly Fact[] = [];
+  #told = 0;
+  /** What is to be sent after it, in this order. */
   readonly #dirty = new Set<FactKey>();
-  #initial = 0;
   /** A round that the agent is to answer once all that is dirty now is in force. */
   #settle: number | undefined;
   #flushTimer: Timer | undefined;
@@ -107,17 +109,16 @@ export class Session {
    * Begins to send: who is served by, and every fact named here. Later ones come through `mark`. `settle`: as in the
    * function of that name.
    */
-  open(sessionId: string, managers: ManagerAddress[], facts: Iterable<FactKey>, settle?: number): void {
+  open(sessionId: string, managers: ManagerAddress[], facts: readonly Fact[], settle?: number): void {
     if (this.#state !== 'admitting') return;
     this.#state = 'open';
     this.#helloTimer.cancel();
     this.#stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' });
     const time = timestamp(this.#clock.now());
     this.#send({ type: 'welcome', sessionId, managers, time, ...this.#tellPeriods() });
-    for (const fact of facts) this.#dirty.add(fact);
-    this.#initial = this.#dirty.size;
+    this.#initial = facts;
     this.#settle = settle;
-    if (this.#initial === 0) this.#complete();
+    if (facts.length === 0) this.#complete();
     this.#flush();
   }
 
@@ -126,7 +127,7 @@ export class Session {
    * a place is in before who leaves it is out.
    */
   mark(fact: FactKey): void {
-    if (this.#initial === 0) this.#dirty.delete(fact);
+    this.#dirty.delete(fact);
     this.#dirty.add(fact);
     if (this.#flushTimer !== undefined || this.#state !== 'open') return;
     const waitMs = Math.max(0, this.#flushedAt + this.#flushMs - this.#clock.monotonic());
@@ -139,7 +140,7 @@ export class Session {
   /** The host hears `settled` with this round once all that is marked by now is in force on the node. */
   settle(round: number): void {
     this.#settle = round;
-    if (this.#state === 'open' && this.#dirty.size === 0) this.#writeChanges([]);
+    if (this.#state === 'open' && !this.#hasMore) this.#writeChanges([]);
   }
 
   /** There are other managers than the agent was told. */
@@ -243,33 +244,51 @@ export class Session {
     return periods;
   }
 
+  /** Whether there is anything left to tell. */
+  get #hasMore(): boolean {
+    return this.#initial.length > 0 || this.#dirty.size > 0;
+  }
+
   #flush(): void {
-    if (this.#state !== 'open' || this.#dirty.size === 0 || this.#stream.writableNeedDrain) return;
+    if (this.#state !== 'open' || !this.#hasMore || this.#stream.writableNeedDrain) return;
     this.#flushedAt = this.#clock.monotonic();
     this.#host.readFacts(this.nodeId, (readFact) => {
-      while (this.#dirty.size > 0 && !this.#stream.writableNeedDrain) this.#sendChunk(readFact);
+      while (this.#hasMore && !this.#stream.writableNeedDrain) {
+        if (this.#initial.length > 0) this.#sendAssignment(readFact);
+        else this.#sendChanges(readFact);
+      }
     });
   }
 
+  /** Sends as many facts of the full assignment as make one frame. */
+  #sendAssignment(readFact: (fact: Fact) => AssignmentChange): void {
+    const changes: string[] = [];
+    for (let bytes = 0; bytes <= CHUNK_BYTES && this.#told < this.#initial.length; this.#told += 1) {
+      const change = readFact(this.#initial[this.#told]!);
+      // The agent knows nothing yet that it would have to forget.
+      if (change.value === null) continue;
+      const json = factText(change);
+      changes.push(json);
+      bytes += json.length;
+    }
+    this.#write(`{"type":"assignment","changes":[${changes.join(',')}]}`);
+    if (this.#told < this.#initial.length) return;
+    this.#initial = [];
+    this.#complete();
+  }
+
   /** Sends as many facts as make one frame, from the front. */
-  #sendChunk(readFact: (fact: FactKey) => AssignmentChange): void {
-    const full = this.#initial > 0;
+  #sendChanges(readFact: (fact: Fact) => AssignmentChange): void {
     const changes: string[] = [];
     let bytes = 0;
-    for (const fact of this.#dirty) {
-      this.#dirty.delete(fact);
-      const change = readFact(fact);
-      if (!full || change.value !== null) {
-        const json = factText(change);
-        changes.push(json);
-        bytes += json.length;
-      }
-      if (full && --this.#initial === 0) break;
+    for (const name of this.#dirty) {
+      this.#dirty.delete(name);
+      const json = factText(readFact(factNamed(name)));
+      changes.push(json);
+      bytes += json.length;
       if (bytes > CHUNK_BYTES) break;
     }
-    if (!full) this.#writeChanges(changes);
-    else this.#write(`{"type":"assignment","changes":[${changes.join(',')}]}`);
-    if (full && this.#initial === 0) this.#complete();
+    this.#writeChanges(changes);
   }
 
   #complete(): void {
@@ -325,6 +344,7 @@ export class Session {
     this.#state = 'ended';
     this.#helloTimer.cancel();
     this.#flushTimer?.cancel();
+    this.#initial = [];
     this.#dirty.clear();
     this.#host.ended(this);
   }

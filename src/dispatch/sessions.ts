@@ -14,7 +14,7 @@ import type { StreamRequest } from '../model/streams.ts';
 import type { NodeRole } from '../pki/identity.ts';
 import { StoreClosed, type Event, type Store, type Transaction, type View } from '../store/store.ts';
 import { authorityNews, changesAuthority } from './authority.ts';
-import { factsOf, markAffected, readFact, type FactKey } from './facts.ts';
+import { factsOf, markAffected, readFact, type Fact } from './facts.ts';
 import { RequestError } from './http.ts';
 import { certifiedRole } from './join.ts';
 import { DEFAULT_PERIODS, Liveness, type Periods } from './liveness.ts';
@@ -140,7 +140,7 @@ export class Sessions implements SessionHost {
       this.#withdrawn(this.#withdrawals.confirmed(session.nodeId, round));
   }
 
-  readFacts(nodeId: string, read: (one: (fact: FactKey) => AssignmentChange) => void): void {
+  readFacts(nodeId: string, read: (one: (fact: Fact) => AssignmentChange) => void): void {
     this.#deps.store.view((view) => read((fact) => this.#withBalance(readFact(view, nodeId, fact))));
   }
 
