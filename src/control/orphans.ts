@@ -26,9 +26,7 @@ export function orphansLoop(deps: LoopDeps): Loop {
 
     *initial(view) {
       for (const node of view.nodes.all()) if (node.status.state === 'down') yield node.id;
-      for (const { nodeId } of view.tasks.all()) {
-        if (nodeId !== '' && view.nodes.get(nodeId) === undefined) yield nodeId;
-      }
+      for (const nodeId of view.tasks.keys('node')) if (view.nodes.get(nodeId) === undefined) yield nodeId;
     },
 
     affected(event, view, mark) {

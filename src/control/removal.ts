@@ -12,7 +12,8 @@ export function removalLoop(deps: LoopDeps): Loop {
     name: 'removal',
 
     *initial(view) {
-      for (const task of view.tasks.all()) if (view.services.get(task.serviceId) === undefined) yield task.serviceId;
+      for (const serviceId of view.tasks.keys('service'))
+        if (view.services.get(serviceId) === undefined) yield serviceId;
     },
 
     affected(event, _, mark) {

@@ -69,7 +69,9 @@ export function replicatedLoop(deps: ControlDeps): Loop {
 
     *initial(view) {
       for (const service of view.services.by('mode', 'Replicated')) yield service.id;
-      for (const task of view.tasks.all()) if (needsALook(view, task)) yield slotKey(task);
+      const left = new Set([...view.tasks.keys('node')].filter((nodeId) => mustLeave(view.nodes.get(nodeId))));
+      for (const task of view.tasks.all())
+        if (isReplica(task) && (hasEnded(task) || left.has(task.nodeId))) yield slotKey(task);
     },
 
     affected,
@@ -107,8 +109,16 @@ function affected(event: Event, view: View, mark: Mark): void {
 
 /** True for a task that is not simply at its place, as wanted. */
 function needsALook(view: View, task: Task): boolean {
-  if (task.slot === 0 || task.jobIteration !== undefined || task.desiredState === TaskState.REMOVE) return false;
-  return !isWanted(task) || isOver(task) || (task.nodeId !== '' && mustLeave(view.nodes.get(task.nodeId)));
+  return isReplica(task) && (hasEnded(task) || (task.nodeId !== '' && mustLeave(view.nodes.get(task.nodeId))));
+}
+
+/** True for a task that holds a slot of a replicated service. */
+function isReplica({ slot, jobIteration, desiredState }: Task): boolean {
+  return slot !== 0 && jobIteration === undefined && desiredState !== TaskState.REMOVE;
+}
+
+function hasEnded(task: Task): boolean {
+  return !isWanted(task) || isOver(task);
 }
 
 function isReplicated(service: Service | undefined): service is Service {

@@ -28,10 +28,11 @@ describe('Store', () => {
         all: [...tx.nodes.all()].map((n) => n.id).sort(),
         byH: tx.nodes.by('hostname', 'h').map((n) => n.id),
         countH: tx.nodes.countBy('hostname', 'h'),
+        hostnames: [...tx.nodes.keys('hostname')].sort(),
       };
     });
     await first;
-    expect(await second).toEqual({ size: 2, all: ['a', 'b'], byH: ['b'], countH: 1 });
+    expect(await second).toEqual({ size: 2, all: ['a', 'b'], byH: ['b'], countH: 1, hostnames: ['h', 'other'] });
   });
 
   test('a transaction that throws changes nothing, and its neighbours in the batch are not touched', async () => {

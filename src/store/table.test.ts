@@ -52,6 +52,7 @@ test('every index finds what its keys say of the rows, whatever was put, put aga
           [...model.values()].flatMap((task) => [index.keys(task) ?? []].flat().map((key) => ({ key, task }))),
           ({ key }) => key,
         );
+        expect(new Set(table.keysOf(name))).toEqual(new Set(byKey.keys()));
         for (const key of [...byKey.keys(), 's1', 's2', 'n1', 'n2', 'x', 'y', 's1/1', 's2/n2', 's1@0']) {
           const found = (byKey.get(key) ?? []).map(({ task }) => task);
           expect(new Set(table.under(name, key))).toEqual(new Set(found));

@@ -54,6 +54,11 @@ export class Table<T extends TableName> {
     return rows instanceof Set ? rows.size : 1;
   }
 
+  /** Every key under which an index has objects. */
+  keysOf(index: IndexName<T>): Iterable<string> {
+    return this.#byName.get(index)?.found.keys() ?? [];
+  }
+
   /** Puts an object in the place of the one with its id, if any. */
   put(object: Objects[T]): void {
     const row = this.#rows.get(object.id);

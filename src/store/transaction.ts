@@ -14,6 +14,8 @@ export interface ReadTable<T extends TableName> {
   by(index: IndexName<T>, key: string): Objects[T][];
   /** How many `by` would return, without making them. */
   countBy(index: IndexName<T>, key: string): number;
+  /** Every key under which an index has objects: far fewer, where many have one in common. */
+  keys(index: IndexName<T>): Iterable<string>;
 }
 
 export interface WriteTable<T extends TableName> extends ReadTable<T> {
@@ -75,6 +77,10 @@ class CommittedTable<T extends TableName> implements ReadTable<T> {
   countBy(index: IndexName<T>, key: string): number {
     return this.#table.countUnder(index, key);
   }
+
+  keys(index: IndexName<T>): Iterable<string> {
+    return this.#table.keysOf(index);
+  }
 }
 
 /** What became of one row in a layer; undefined: not there. */
@@ -125,6 +131,12 @@ export class LayeredTable<T extends TableName> implements WriteTable<T> {
 
   countBy(index: IndexName<T>, key: string): number {
     return this.#changes.size === 0 ? this.#below.countBy(index, key) : this.by(index, key).length;
+  }
+
+  *keys(index: IndexName<T>): Iterable<string> {
+    for (const key of this.#below.keys(index)) if (this.countBy(index, key) > 0) yield key;
+    if (this.#changes.size === 0) return;
+    for (const key of this.#index().keysOf(index)) if (this.#below.countBy(index, key) === 0) yield key;
   }
 
   create(object: Objects[T]): void {

@@ -96,7 +96,11 @@ export function updateLoop(deps: ControlDeps): Loop {
 
     *initial(view) {
       for (const service of view.services.all()) if (isUnderWay(service)) yield service.id;
-      for (const task of view.tasks.all()) if (isOutdated(view, task)) yield task.serviceId;
+      for (const { id, serviceId, version } of view.serviceSpecs.all()) {
+        const service = view.services.get(serviceId);
+        if (service !== undefined && service.specVersion !== version && view.tasks.countBy('spec', id) > 0)
+          yield serviceId;
+      }
     },
 
     affected(event, view, mark) {
