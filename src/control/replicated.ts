@@ -64,23 +64,23 @@ function inOrderOfKeeping(slots: readonly Slot[]): number[] {
 
 export function replicatedLoop(deps: ControlDeps): Loop {
   const { store } = deps;
-  return new Loop(deps, {
+  const loop: Loop = new Loop(deps, {
     name: 'replicated',
 
     *initial(view) {
+      // A look at a service finds those of its slots that need one.
       for (const service of view.services.by('mode', 'Replicated')) yield service.id;
-      const left = new Set([...view.tasks.keys('node')].filter((nodeId) => mustLeave(view.nodes.get(nodeId))));
-      for (const task of view.tasks.all())
-        if (isReplica(task) && (hasEnded(task) || left.has(task.nodeId))) yield slotKey(task);
     },
 
     affected,
 
     async reconcile(keys) {
       await updateInChunks(store, [...keys].filter(isSlotKey), (tx, key) => fillAgain(tx, key, deps));
-      for (const serviceId of keys) if (!isSlotKey(serviceId)) await scale(deps, serviceId);
+      for (const serviceId of keys)
+        if (!isSlotKey(serviceId)) for (const key of await scale(deps, serviceId)) loop.mark(key);
     },
   });
+  return loop;
 }
 
 function isSlotKey(key: string): boolean {
@@ -109,16 +109,8 @@ function affected(event: Event, view: View, mark: Mark): void {
 
 /** True for a task that is not simply at its place, as wanted. */
 function needsALook(view: View, task: Task): boolean {
-  return isReplica(task) && (hasEnded(task) || (task.nodeId !== '' && mustLeave(view.nodes.get(task.nodeId))));
-}
-
-/** True for a task that holds a slot of a replicated service. */
-function isReplica({ slot, jobIteration, desiredState }: Task): boolean {
-  return slot !== 0 && jobIteration === undefined && desiredState !== TaskState.REMOVE;
-}
-
-function hasEnded(task: Task): boolean {
-  return !isWanted(task) || isOver(task);
+  if (task.slot === 0 || task.jobIteration !== undefined || task.desiredState === TaskState.REMOVE) return false;
+  return !isWanted(task) || isOver(task) || (task.nodeId !== '' && mustLeave(view.nodes.get(task.nodeId)));
 }
 
 function isReplicated(service: Service | undefined): service is Service {
@@ -132,15 +124,20 @@ function fillAgain(tx: Transaction, key: string, deps: ControlDeps): void {
   continueSlot(tx, service, slot, deps);
 }
 
-async function scale(deps: ControlDeps, serviceId: string): Promise<void> {
+/** Brings a service to the number of its slots. Returns the keys of those in which something may have to be done. */
+async function scale(deps: ControlDeps, serviceId: string): Promise<string[]> {
   const { store } = deps;
   const plan = store.view((view) => {
     const service = view.services.get(serviceId);
     if (!isReplicated(service)) return undefined;
     const slots = slotsOf(view.tasks.by('service', serviceId));
-    return { spec: service.spec, ...scaling(slots, replicasOf(service.spec)) };
+    const amiss = slots.filter(
+      ({ current, outgoing }) => needsALook(view, current) || (outgoing !== undefined && needsALook(view, outgoing)),
+    );
+    const look = amiss.map(({ current }) => slotKey(current));
+    return { spec: service.spec, look, ...scaling(slots, replicasOf(service.spec)) };
   });
-  if (plan === undefined) return;
+  if (plan === undefined) return [];
   // Only this loop makes and gives up slots. If the spec moved meanwhile, its event has marked the service again.
   const stillAsked = (tx: Transaction) => {
     const service = tx.services.get(serviceId);
@@ -154,4 +151,5 @@ async function scale(deps: ControlDeps, serviceId: string): Promise<void> {
     if (stillAsked(tx) === undefined) return;
     for (const task of tx.tasks.by('slot', `${serviceId}/${slot}`)) endTask(tx, task, TaskState.REMOVE, deps);
   });
+  return plan.look;
 }
