@@ -4,7 +4,7 @@
  * task, and one that has completed in the present run of a job: without it the slot would look free and be filled again;
  * and that a rollout keeps what it still counts or may go back to.
  *
- * Keys: `slot:` and a slot's key, `version:` and a spec version's id, `network:` and a network's id.
+ * Keys: `slot:` and a slot's key, `service:` and a service's id for all its slots, `version:` and a spec version's id, `network:` and a network's id.
  */
 import { DEFAULT_TASK_HISTORY_RETENTION_LIMIT, restartPolicyOf } from '../model/defaults.ts';
 import { CLUSTER_ROW, serviceSpecId, type Task } from '../model/objects.ts';
@@ -45,7 +45,7 @@ export function reaperLoop(deps: LoopDeps): Loop {
     gatherMs: GATHER_MS,
 
     *initial(view) {
-      for (const task of view.tasks.all()) if (!isWanted(task)) yield `slot:${slotKey(task)}`;
+      for (const task of view.tasks.all()) if (!isWanted(task)) yield `service:${task.serviceId}`;
       for (const version of view.serviceSpecs.all()) yield `version:${version.id}`;
       for (const network of view.networks.all()) if (network.removing) yield `network:${network.id}`;
     },
@@ -91,7 +91,11 @@ function affected(event: Event, view: View, mark: Mark): void {
 
 function dueUnder(view: View, key: string): Due[] {
   const id = key.slice(key.indexOf(':') + 1);
-  if (key.startsWith('slot:')) return reapableOf(view, id).map((task) => ({ table: 'tasks', id: task.id }));
+  if (key.startsWith('slot:')) return reapableOf(view, view.tasks.by('slot', id));
+  if (key.startsWith('service:')) {
+    const places = Map.groupBy(view.tasks.by('service', id), (task) => task.slot || task.nodeId);
+    return [...places.values()].flatMap((tasks) => reapableOf(view, tasks));
+  }
   if (key.startsWith('version:')) return isUnreferenced(view, id) ? [{ table: 'serviceSpecs', id }] : [];
   return isAbandoned(view, id) ? [{ table: 'networks', id }] : [];
 }
@@ -115,13 +119,14 @@ function isAbandoned(view: View, id: string): boolean {
   return view.networks.get(id)?.removing === true && view.tasks.countBy('network', id) === 0;
 }
 
-function reapableOf(view: View, key: string): Task[] {
-  const tasks = view.tasks.by('slot', key);
+/** Of all tasks of one slot. */
+function reapableOf(view: View, tasks: readonly Task[]): Due[] {
+  if (tasks.every(isWanted)) return [];
   const slot = slotOf(tasks);
   const service = slot && view.services.get(slot.current.serviceId);
-  return reapable(tasks, limitOf(view, tasks), (nodeId) => view.nodes.get(nodeId) === undefined).filter(
-    (task) => slot === undefined || task.desiredState === TaskState.REMOVE || !isNeeded(service, slot, task),
-  );
+  return reapable(tasks, limitOf(view, tasks), (nodeId) => view.nodes.get(nodeId) === undefined)
+    .filter((task) => slot === undefined || task.desiredState === TaskState.REMOVE || !isNeeded(service, slot, task))
+    .map(({ id }) => ({ table: 'tasks', id }));
 }
 
 /** Attempts are counted from history, so a limit of attempts needs as many tasks, whatever the cluster's limit. */
