@@ -19,11 +19,13 @@ const ALL = '1000x10,1000x20,10000x10,10000x20,50000x10,50000x20';
 /**
  * What a manager of a large cluster is given: room for the state, and for young objects; and buffers are a part of what the heap
  * may grow to. Else V8 marks all of it whenever there are 64 MB more of them, and frames that outlive a scavenge make that often.
+ * One thread scavenges: several cost more CPU together, and no less time where the cores are two.
  */
 const NODE_OPTIONS = [
   '--max-old-space-size=14000',
   '--max-semi-space-size=128',
   '--external-memory-accounted-in-global-limit',
+  '--no-parallel-scavenge',
   '--expose-gc',
 ];
 /** … and how far the heap grows before all of it is marked for the first time, so that this is not done over and over on the way. */
