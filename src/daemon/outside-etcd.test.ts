@@ -9,6 +9,7 @@ import { OutsideEtcd, type OutsideEtcdSettings } from '../journal/etcd/outside.t
 import { TlsAuthority } from '../journal/etcd/tls-etcd.fixture.ts';
 import { freePorts } from '../journal/free-ports.fixture.ts';
 import { silentLog } from '../model/clock.ts';
+import type { NodeSpec } from '../model/specs.ts';
 import { CLUSTER_ROW } from '../model/objects.ts';
 import { saveIdentity } from '../pki/files.ts';
 import type { Identity } from '../pki/identity.ts';
@@ -119,11 +120,13 @@ async function opened(host: Host, outside?: OutsideEtcd): Promise<Manager> {
 const managerRow = (by: Manager, of: Host) =>
   by.store.view((view) => view.nodes.get(of.membership.nodeId)?.manager?.reachability);
 
-const label = async (manager: Manager, nodeId: string, value: string) =>
-  manager.store.update((tx) => {
+const changeSpec = (by: Manager, nodeId: string, change: Partial<NodeSpec>) =>
+  by.store.update((tx) => {
     const node = tx.nodes.get(nodeId)!;
-    tx.nodes.update({ ...node, spec: { ...node.spec, Labels: { value } } });
+    tx.nodes.update({ ...node, spec: { ...node.spec, ...change } });
   });
+const setRole = (by: Manager, of: Host, Role: NodeSpec['Role']) => changeSpec(by, of.membership.nodeId, { Role });
+const label = (by: Manager, nodeId: string, value: string) => changeSpec(by, nodeId, { Labels: { value } });
 const labelBy = (manager: Manager, nodeId: string) =>
   manager.store.view((view) => view.nodes.get(nodeId)?.spec.Labels['value']);
 
@@ -227,10 +230,7 @@ test('a manager that was demoted while it was away leads no more, even alone', a
   const managerB = await opened(b, outside);
   await expect.poll(() => managerB.ready, WITHIN).toBe(true);
   await managerB.close();
-  await managerA.store.update((tx) => {
-    const node = tx.nodes.get(b.membership.nodeId)!;
-    tx.nodes.update({ ...node, spec: { ...node.spec, Role: 'worker' } });
-  });
+  await setRole(managerA, b, 'worker');
   await expect.poll(() => managerRow(managerA, b), WITHIN).toBeUndefined();
   await managerA.close();
   const back = await opened(b, outside);
@@ -249,14 +249,9 @@ test('the first manager, demoted and at once promoted again, asks those it has h
   const managerB = await opened(b, outside);
   await expect.poll(() => managerRow(managerA, b), WITHIN).toBe('reachable');
   a.membership = { ...a.membership, managers: [a, b].map((host) => host.membership.listenAddress) };
-  const toBe = (manager: Manager, Role: 'worker' | 'manager') =>
-    manager.store.update((tx) => {
-      const node = tx.nodes.get(a.membership.nodeId)!;
-      tx.nodes.update({ ...node, spec: { ...node.spec, Role } });
-    });
-  await toBe(managerA, 'worker');
+  await setRole(managerA, a, 'worker');
   await expect.poll(() => managerB.store.leading && managerRow(managerB, a), WITHIN).toBeUndefined();
-  await toBe(managerB, 'manager');
+  await setRole(managerB, a, 'manager');
   await expect.poll(() => managerRow(managerB, a), WITHIN).toBe('reachable');
   await expect.poll(() => [managerA.ready, managerA.degraded()], WITHIN).toEqual([true, []]);
 });
