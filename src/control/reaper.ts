@@ -15,7 +15,7 @@ import type { Event, Transaction, View } from '../store/store.ts';
 import { updateInChunks } from './chunks.ts';
 import { Loop, type LoopDeps, type Mark } from './loop.ts';
 import { isDone } from './restart.ts';
-import { isOver, isWanted, slotOf, specOf } from './tasks.ts';
+import { bySlot, isOver, isWanted, slotOf, specOf } from './tasks.ts';
 import { isNeeded, isUnderWay } from './update/slots.ts';
 
 const GATHER_MS = 100;
@@ -92,10 +92,8 @@ function affected(event: Event, view: View, mark: Mark): void {
 function dueUnder(view: View, key: string): Due[] {
   const id = key.slice(key.indexOf(':') + 1);
   if (key.startsWith('slot:')) return reapableOf(view, view.tasks.by('slot', id));
-  if (key.startsWith('service:')) {
-    const places = Map.groupBy(view.tasks.by('service', id), (task) => task.slot || task.nodeId);
-    return [...places.values()].flatMap((tasks) => reapableOf(view, tasks));
-  }
+  if (key.startsWith('service:'))
+    return [...bySlot(view.tasks.by('service', id))].flatMap((tasks) => reapableOf(view, tasks));
   if (key.startsWith('version:')) return isUnreferenced(view, id) ? [{ table: 'serviceSpecs', id }] : [];
   return isAbandoned(view, id) ? [{ table: 'networks', id }] : [];
 }

@@ -96,11 +96,16 @@ export function standing({ current, outgoing }: Slot): Task {
   return outgoing ?? current;
 }
 
-/** The slots that the tasks of one service hold. What tells slots apart is the number, or the node of a global service. */
+/** The tasks of one service, slot by slot. What tells slots apart is the number, or the node of a global service. */
+export function bySlot(tasks: Iterable<Task>): Iterable<Task[]> {
+  return Map.groupBy(tasks, (task) => task.slot || task.nodeId).values();
+}
+
+/** The slots that the tasks of one service hold. */
 export function slotsOf(tasks: Iterable<Task>): Slot[] {
   const slots: Slot[] = [];
-  for (const ofPlace of Map.groupBy(tasks, (task) => task.slot || task.nodeId).values()) {
-    const slot = slotOf(ofPlace);
+  for (const ofSlot of bySlot(tasks)) {
+    const slot = slotOf(ofSlot);
     if (slot !== undefined) slots.push(slot);
   }
   return slots;

@@ -229,7 +229,8 @@ function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | nu
   // A task that has ended needs no network any more, and is kept for its logs although the gateway may be gone.
   const reachable = task.networks.every((network) => node.gateways[network.networkId] !== undefined);
   if (!reachable && !isTerminal(task.status.state)) return null;
-  const spec = specOf(view, task);
+  const service = view.services.get(task.serviceId);
+  const spec = specOf(view, task, service);
   if (spec === undefined) return null; // The reaper removes a version only after its last task.
   return {
     id: task.id,
@@ -242,7 +243,7 @@ function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | nu
     nodeId,
     desiredState: task.desiredState,
     // What the service says now: whoever changes it has the next stop in mind, not the next task.
-    drainMs: drainMsOf((view.services.get(task.serviceId)?.spec ?? spec).Labels),
+    drainMs: drainMsOf((service?.spec ?? spec).Labels),
     spec: withLogDriver(view, spec.TaskTemplate),
     ...(task.genericResources === undefined ? {} : { genericResources: task.genericResources }),
     networks: task.networks,

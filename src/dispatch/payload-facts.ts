@@ -53,8 +53,11 @@ function uses(view: View, task: Task, kind: PayloadKind, id: string): boolean {
 }
 
 /** The spec a task was made from. Most are of their service's present version, and a row that is known costs no search. */
-export function specOf(view: View, { serviceId, specVersion }: Task): ServiceSpec | undefined {
-  const service = view.services.get(serviceId);
+export function specOf(
+  view: View,
+  { serviceId, specVersion }: Task,
+  service = view.services.get(serviceId),
+): ServiceSpec | undefined {
   if (service?.specVersion === specVersion) return service.spec;
   return view.serviceSpecs.get(serviceSpecId(serviceId, specVersion))?.spec;
 }
