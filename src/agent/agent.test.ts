@@ -20,6 +20,8 @@ class RecordingNetwork implements NodeNetworkPort {
   /** Networks that are not ready, with the reason. */
   readonly broken = new Map<string, string>();
   attachError: string | undefined;
+  /** The process ends before its rules stand, and the engine has yet to notice. */
+  ended = false;
   /** Connections that every task serves. */
   open = 0;
 
@@ -37,9 +39,10 @@ class RecordingNetwork implements NodeNetworkPort {
   async expect(task: { taskId: string }): Promise<void> {
     this.calls.push(`expect ${task.taskId}`);
   }
-  async attach(task: RunningTask): Promise<void> {
+  async attach(task: RunningTask): Promise<'attached' | 'ended'> {
     this.calls.push(`attach ${task.taskId} published=${task.published} ours=${await task.stillOurs()}`);
     if (this.attachError !== undefined) throw new Error(this.attachError);
+    return this.ended ? 'ended' : 'attached';
   }
   async detach(taskId: string): Promise<void> {
     this.calls.push(`detach ${taskId}`);
@@ -331,6 +334,22 @@ describe('the network', () => {
     network.calls.length = 0;
     await clock.advance(5_000);
     expect(network.calls).toEqual(['attach t2 published=false ours=true']);
+  });
+
+  test('that has no process any more is how the engine says it ended, as soon as it does', async () => {
+    network.ended = true;
+    behaviours.set('app', { exitAfterMs: 300 });
+    const agent = await started();
+    agent.replace([fact(withNetwork())]);
+    await settle(20);
+    expect(last('t1')?.state).toBe(TaskState.STARTING);
+    network.calls.length = 0;
+    await settle(20);
+    expect(network.calls).toEqual([]);
+    await clock.advance(300);
+    await settle(20);
+    expect(last('t1')).toMatchObject({ state: TaskState.COMPLETE, message: 'finished' });
+    expect(last('t1')).not.toHaveProperty('error');
   });
 });
 

@@ -135,6 +135,8 @@ let attachments: Attachments;
 /** Containers whose rules stand, with what they were made for. */
 let standing: Map<string, RunningTask>;
 let ready: boolean;
+/** Its process has ended, and the engine does not know yet. */
+let ended: boolean;
 
 beforeEach(() => {
   containers = new FakeContainers();
@@ -142,13 +144,18 @@ beforeEach(() => {
   clock = new FakeClock();
   standing = new Map();
   ready = true;
+  ended = false;
   const network: Pick<NodeNetworkPort, 'prepare' | 'expect' | 'attach' | 'detach'> = {
     prepare: async () => {
       if (!ready) throw new Error('network app is not ready');
       return { engineNetwork: APP, gateway: '10.1.0.2' };
     },
     expect: async () => {},
-    attach: async (task) => void standing.set(task.taskId, task),
+    attach: async (task) => {
+      if (ended) return 'ended';
+      standing.set(task.taskId, task);
+      return 'attached';
+    },
     detach: async (taskId) => void standing.delete(taskId),
   };
   let seed = 1;
@@ -189,6 +196,11 @@ test('made, started, ended, removed: rules while it runs, the manager hears of e
     [{ address: '10.1.0.10', container: { id: 'c', name: 'c-name', running: false } }],
     0,
   ]);
+  ended = true;
+  containers.put('c', { address: '10.1.0.10', pid: 6 });
+  await clock.advance(0);
+  expect(standing.size).toBe(0);
+  ended = false;
   containers.put('c', { address: '10.1.0.10' });
   await clock.advance(0);
   expect(standing.get('c')).toMatchObject({

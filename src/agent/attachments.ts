@@ -176,7 +176,8 @@ export class Attachments {
     await this.#detach(taskId);
     const stillOurs = async (): Promise<boolean> => (await containers.inspect(taskId))?.pid === pid;
     const nameServers = await this.#nameServers(container, networks);
-    await network.attach({ taskId, pid, networks, published: false, nameServers, stillOurs });
+    const attached = await network.attach({ taskId, pid, networks, published: false, nameServers, stillOurs });
+    if (attached === 'ended') return;
     // Taken out of the last of our networks, it has lost its rules by this, and is none of ours any more.
     if (networks.length === 0) await network.detach(taskId);
     else this.#attached.set(taskId, shape);

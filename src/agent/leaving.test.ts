@@ -32,7 +32,7 @@ const network: NodeNetworkPort = {
   apply() {},
   prepare: async (networkId) => ({ engineNetwork: networkId, gateway: '10.0.0.1' }),
   async expect() {},
-  async attach() {},
+  attach: async () => 'attached',
   async detach() {},
   async connections() {
     looks++;

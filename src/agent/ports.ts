@@ -25,8 +25,11 @@ export interface NodeNetworkPort {
   prepare(networkId: string): Promise<{ engineNetwork: string; gateway: string }>;
   /** Before the task's container starts. */
   expect(task: { taskId: string; networks: readonly { networkId: string; address: string }[] }): Promise<void>;
-  /** The container runs. May be repeated. */
-  attach(task: RunningTask): Promise<void>;
+  /**
+   * The container runs. May be repeated. `ended`: its process has ended, as one that is short may before its rules stand;
+   * the engine may yet have to notice. Rejects if the network cannot give a running process its rules.
+   */
+  attach(task: RunningTask): Promise<'attached' | 'ended'>;
   /** The container has stopped. No error if it was not attached. */
   detach(taskId: string): Promise<void>;
   /** How many connections this task serves, other than with itself. Rejects if the process has ended. */

@@ -269,7 +269,8 @@ export class TaskController {
   /** The container runs: its network first, then the word that it does. */
   async #confirmRunning(container: ContainerStatus): Promise<Outcome> {
     const running = this.#status.state >= TaskState.RUNNING;
-    if (this.#attachedPid !== container.pid && !(await this.#attach(container, running))) return 'again';
+    // How it ended is the engine's to say, and to wake us for.
+    if (this.#attachedPid !== container.pid && (await this.#attach(container, running)) === 'ended') return 'wait';
     this.#probe(container);
     if (!running && container.health === 'starting') return 'wait';
     const { ready, reason } = this.#readiness?.of ?? {};
@@ -306,29 +307,29 @@ export class TaskController {
   }
 
   /**
-   * Gives the container's network its rules; false if the container has ended meanwhile. A task that runs already is
-   * never ended for its network: that is tried again.
+   * Gives the container's network its rules, unless its process has ended meanwhile. A task that runs already is never
+   * ended for its network: that is tried again.
    */
-  async #attach(container: ContainerStatus, running: boolean): Promise<boolean> {
+  async #attach(container: ContainerStatus, running: boolean): Promise<'attached' | 'ended' | 'later'> {
     const { network, isIngress, clock } = this.#deps;
     const { id: taskId, networks } = this.#task;
     const { pid, containerId } = container;
     this.#attachedPid = pid;
-    if (networks.length === 0) return true;
+    if (networks.length === 0) return 'attached';
     const published = networks.some(({ networkId }) => isIngress(networkId));
     const stillOurs = async (): Promise<boolean> => (await this.#inspect())?.pid === pid;
     try {
-      await network.attach({ taskId, pid, networks, published, stillOurs });
-      return true;
+      const attached = await network.attach({ taskId, pid, networks, published, stillOurs });
+      if (attached === 'ended') this.#attachedPid = 0;
+      return attached;
     } catch (error) {
       this.#attachedPid = 0;
       if (error instanceof EngineUnreachable) throw error;
-      if (!(await stillOurs())) return false;
       const reason = error instanceof Error ? error.message : String(error);
       if (running) {
         this.#log.warn({ reason }, 'the network of a running task could not be set up, to be tried again');
         clock.after(LAST_RETRY_MS, () => this.poke());
-        return true;
+        return 'later';
       }
       await this.#deps.engine.stop(containerId, this.#halt.signal);
       throw new Error(`network: ${reason}`, { cause: error });

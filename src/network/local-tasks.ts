@@ -25,6 +25,9 @@ export interface AttachedTask {
   stillOurs?: () => Promise<boolean>;
 }
 
+/** What came of giving a process its rules: it may have ended before they stood. */
+export type Attached = 'attached' | 'ended';
+
 interface LocalTask {
   taskId: string;
   networkIds: string[];
@@ -60,18 +63,23 @@ export class LocalTasks {
     this.#run = run;
   }
 
-  /** Promises that VIPs and the way back work inside the task's namespace; may be repeated. */
-  async attach({ taskId, pid, networks, published, nameServers, stillOurs }: AttachedTask): Promise<void> {
+  /** Promises that VIPs and the way back work inside the task's namespace, unless its process has ended; may be repeated. */
+  async attach({ taskId, pid, networks, published, nameServers, stillOurs }: AttachedTask): Promise<Attached> {
     await this.detach(taskId);
     const namespace = await TaskNamespace.hold(pid, this.#run, stillOurs);
+    if (namespace === undefined) return 'ended';
     const networkIds = networks.map((network) => network.networkId);
     const task: LocalTask = { taskId, networkIds, namespace, standing: undefined };
     // Known before its rules are made: a change that comes meanwhile queues behind them.
     this.#tasks.set(taskId, task);
     try {
       await namespace.exclusively((run) => this.#prepare(run, task, networks, published, nameServers));
+      return 'attached';
     } catch (error) {
+      // What is missing in there may be missing because the engine has begun to take it away.
+      const ended = this.#tasks.get(taskId) === task && !(await namespace.belongsTo(pid));
       if (this.#tasks.get(taskId) === task) await this.detach(taskId);
+      if (ended) return 'ended';
       throw error;
     }
   }

@@ -11,7 +11,7 @@ import type { CommandRunner } from './command.ts';
 import { servedConnections } from './connections.ts';
 import { Facts } from './facts.ts';
 import { applyFirewall, firewallRules, isMissingProgram } from './firewall.ts';
-import type { AttachedTask } from './local-tasks.ts';
+import type { Attached, AttachedTask } from './local-tasks.ts';
 import { forEach, LocalTasks } from './local-tasks.ts';
 import { engineNetworkName, firewallComment } from './names.ts';
 import type { EngineNetworks } from './overlay.ts';
@@ -132,13 +132,14 @@ export class NodeNetwork {
   }
 
   /**
-   * The container runs: promises its rules, then answers to its questions. May be repeated; after a restart of
-   * `droverd` it is called for adopted containers, after `replace`.
+   * The container runs: promises its rules, then answers to its questions, unless its process has ended. May be
+   * repeated; after a restart of `droverd` it is called for adopted containers, after `replace`.
    */
-  async attach(task: AttachedTask): Promise<void> {
+  async attach(task: AttachedTask): Promise<Attached> {
     if (!this.#informed) throw new Error('the state of the network is not known yet');
-    await this.#tasks.attach(task);
-    await this.#feed.release(task.taskId, task.networks);
+    const attached = await this.#tasks.attach(task);
+    if (attached === 'attached') await this.#feed.release(task.taskId, task.networks);
+    return attached;
   }
 
   /** The container is gone. */

@@ -3,7 +3,7 @@
  * 4). All changes inside it are made one after the other.
  */
 import type { FileHandle } from 'node:fs/promises';
-import { open, readFile } from 'node:fs/promises';
+import { open, readFile, stat } from 'node:fs/promises';
 import { parseIPv4, parseSubnet } from '../model/addresses.ts';
 import type { CommandRunner } from './command.ts';
 import { CommandFailed } from './command.ts';
@@ -22,18 +22,29 @@ export class TaskNamespace {
 
   /**
    * Takes hold of the namespace of a process. `stillOurs` is asked once it is held, and says whether that process
-   * is the task's even now; rejects if it is not, or if it is gone.
+   * is the task's even now; undefined if it is not, or if it has ended.
    */
-  static async hold(pid: number, run: CommandRunner, stillOurs?: () => Promise<boolean>): Promise<TaskNamespace> {
-    const handle = await open(`/proc/${pid}/ns/net`, 'r');
+  static async hold(
+    pid: number,
+    run: CommandRunner,
+    stillOurs: () => Promise<boolean> = async () => true,
+  ): Promise<TaskNamespace | undefined> {
+    const handle = await unlessEnded(open(`/proc/${pid}/ns/net`, 'r'));
+    if (handle === undefined) return undefined;
+    let held: TaskNamespace | undefined;
     try {
-      const routes = await readFile(`/proc/${pid}/net/route`, 'utf8');
-      if (stillOurs !== undefined && !(await stillOurs())) throw new Error(`process ${pid} is not the task's any more`);
-      return new TaskNamespace(handle, run, routes);
-    } catch (error) {
-      await handle.close();
-      throw error;
+      const routes = await unlessEnded(readFile(`/proc/${pid}/net/route`, 'utf8'));
+      if (routes !== undefined && (await stillOurs())) held = new TaskNamespace(handle, run, routes);
+      return held;
+    } finally {
+      if (held === undefined) await handle.close();
     }
+  }
+
+  /** False once the process it was taken from has ended. */
+  async belongsTo(pid: number): Promise<boolean> {
+    const [mine, its] = await Promise.all([this.#handle.stat(), unlessEnded(stat(`/proc/${pid}/ns/net`))]);
+    return its?.ino === mine.ino;
   }
 
   /** The interface that stands in this subnet, as it was when the namespace was taken hold of. */
@@ -61,6 +72,17 @@ export class TaskNamespace {
   async release(): Promise<void> {
     await this.#last;
     await this.#handle.close();
+  }
+}
+
+/** What was read of a process; undefined if that has ended, which the engine may not know for some milliseconds more. */
+async function unlessEnded<T>(reading: Promise<T>): Promise<T | undefined> {
+  try {
+    return await reading;
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'ENOENT' || code === 'ESRCH') return undefined;
+    throw error;
   }
 }
 

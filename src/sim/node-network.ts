@@ -44,9 +44,9 @@ export class NodeNetworkTwin implements NodeNetworkPort {
 
   async expect(): Promise<void> {}
 
-  async attach(task: RunningTask): Promise<void> {
+  async attach(task: RunningTask): Promise<'attached' | 'ended'> {
     await this.#pass(1, 30);
-    if (!(await task.stillOurs())) throw new Error('the process has ended');
+    return (await task.stillOurs()) ? 'attached' : 'ended';
   }
 
   async detach(): Promise<void> {}
