@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig, type TestProjectInlineConfiguration } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
+import { LastWords } from './tests/e2e/last-words.ts';
 
 /** Those that take longest by far, mostly by waiting: begun first, so that nothing waits for them in the end. */
 const LONGEST = [
@@ -48,6 +49,7 @@ class LongestFirst extends BaseSequencer {
 export default defineConfig({
   test: {
     sequence: { sequencer: LongestFirst },
+    reporters: ['default', new LastWords()],
     projects: [
       {
         test: {

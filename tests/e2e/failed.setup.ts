@@ -1,18 +1,77 @@
-/** When a test has failed: what the daemons of the labs said last, for a lab is gone when its failure is read. */
+/** When a test has failed: what the daemons of the labs said last and where the tasks stand, for a lab is gone when its failure is read. */
 import { beforeEach } from 'vitest';
+import { DockerClient } from '../../src/docker/client.ts';
 import { logOf } from '../../src/lab/daemons.ts';
 import { logTail } from '../../src/lab/host.ts';
-import { listLabs } from '../../src/lab/lab.ts';
+import { listLabs, type Lab } from '../../src/lab/lab.ts';
+
+declare module 'vitest' {
+  interface TaskMeta {
+    /** Of a test that failed: the tasks that are to run and do not. */
+    unsettled?: string[];
+  }
+}
 
 const LINES = 8;
 /** Of a line: stacks are not what is looked for. */
 const WIDTH = 300;
+const ANSWER_WITHIN_MS = 5_000;
 
-beforeEach(({ onTestFailed }) => {
+beforeEach(({ onTestFailed, task }) => {
   onTestFailed(async () => {
-    for (const host of (await listLabs()).flatMap((lab) => lab.hosts)) {
+    const labs = await listLabs();
+    for (const host of labs.flatMap((lab) => lab.hosts)) {
       const lines = (await logTail(logOf(host, 'droverd'), LINES)).split('\n').map((line) => line.slice(0, WIDTH));
       console.error([`droverd of ${host.lab} ${host.name} said last:`, ...lines].join('\n'));
     }
+    const unsettled = (await Promise.all(labs.map(unsettledTasks))).flat();
+    task.meta.unsettled = unsettled;
+    console.error(['tasks that are to run and do not:', ...unsettled].join('\n'));
   });
 });
+
+interface TaskJson {
+  ID: string;
+  ServiceID: string;
+  DesiredState: string;
+  Status: { State: string; Err?: string; Timestamp: string };
+}
+
+const WANTED = ['ready', 'running', 'complete'];
+
+/** As the lab's first host knows them, each with what the engines say of its container. */
+async function unsettledTasks({ name, hosts, parts }: Lab): Promise<string[]> {
+  const [first] = hosts;
+  if (first === undefined || parts === 'engines') return [];
+  try {
+    const services = await ask<{ ID: string; Spec: { Name: string } }[]>(first.droverSocket, '/services');
+    const names = new Map(services.map(({ ID, Spec }) => [ID, Spec.Name]));
+    const tasks = await ask<TaskJson[]>(first.droverSocket, '/tasks');
+    const containers = (await Promise.all(hosts.map(({ engineSocket }) => containersOf(engineSocket)))).flat();
+    return tasks
+      .filter(({ DesiredState, Status }) => WANTED.includes(DesiredState) && Status.State !== DesiredState)
+      .map(({ ID, ServiceID, DesiredState, Status: { State, Err, Timestamp } }) =>
+        [
+          `${name} ${names.get(ServiceID)} ${ID}: ${State} since ${Timestamp}, to be ${DesiredState}`,
+          ...(Err === undefined ? [] : [Err]),
+          ...containers.filter(({ taskId }) => taskId === ID).map(({ status }) => status),
+        ].join('; '),
+      );
+  } catch (error) {
+    return [`${name}: ${String(error)}`];
+  }
+}
+
+async function containersOf(socket: string): Promise<{ taskId: string | undefined; status: string }[]> {
+  const all = await ask<{ Labels: Record<string, string>; Status: string }[]>(socket, '/containers/json?all=1');
+  return all.map(({ Labels, Status }) => ({ taskId: Labels['com.docker.swarm.task.id'], status: Status }));
+}
+
+async function ask<T>(socket: string, path: string): Promise<T> {
+  const client = new DockerClient(`unix://${socket}`);
+  try {
+    return await client.request<T>('GET', path, { timeoutMs: ANSWER_WITHIN_MS });
+  } finally {
+    client.close();
+  }
+}
