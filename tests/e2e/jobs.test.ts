@@ -72,6 +72,14 @@ describe('jobs, crash loops, rebalancing', () => {
     expect(indexes.flat().sort()).toEqual([0, 1, 2, 3, 4].map((index) => `I am ${index}`));
   });
 
+  test('tasks in a network that end at once have completed: none was too short for it', async () => {
+    await lab.docker('h1', 'network', 'create', '--driver', 'overlay', 'quick');
+    await create('quick', '--mode', 'replicated-job', '--replicas', '30', '--network', 'quick', ...shell('true'));
+    expect(await ps('quick')).toEqual(Array(30).fill('Complete\tComplete'));
+    await lab.docker('h1', 'service', 'rm', 'quick');
+    await eventually('its network is free', () => lab.docker('h1', 'network', 'rm', 'quick'));
+  });
+
   test('it runs again when it is changed or forced, and keeps what was', async () => {
     expect(await lab.docker('h1', 'service', 'update', '--force', '--no-resolve-image', 'batch')).toContain(
       'job complete',
