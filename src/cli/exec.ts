@@ -24,6 +24,7 @@ export function execCommand(terminal: Terminal = process): Command {
       'Example: drover exec -it web.2 -- sh',
     flags: {
       ...HOST_FLAG,
+      env: { short: 'e', value: 'list', many: true, help: 'Set "NAME=value", or "NAME" as it is here' },
       interactive: { short: 'i', help: 'Keep standard input attached' },
       tty: { short: 't', help: 'Give the command a terminal' },
       user: { short: 'u', value: 'string', help: 'User name or id, and perhaps group: "name[:group]"' },
@@ -55,8 +56,17 @@ function options(flags: Flags): object {
   return {
     ...(User === '' ? {} : { User }),
     ...(WorkingDir === '' ? {} : { WorkingDir }),
+    Env: flags.list('env').flatMap((entry) => environmentEntry(entry)),
     Privileged: flags.isSet('privileged'),
   };
+}
+
+/** As `docker exec` reads it: a name alone is taken from this process, or left out if it is not set here. */
+function environmentEntry(entry: string): string[] {
+  if (entry === '' || entry.startsWith('=')) throw new UsageError(`invalid environment variable: ${entry}`);
+  if (entry.includes('=')) return [entry];
+  const value = process.env[entry];
+  return value === undefined ? [] : [`${entry}=${value}`];
 }
 
 /** Resolves with the command's exit code. @throws Error with the reason if it is not known */

@@ -1,4 +1,5 @@
 /** `drover stats`: what running tasks use of their nodes, across the cluster, again and again or once. */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { DockerClient } from '../docker/client.ts';
 import { jsonLines } from '../docker/json-lines.ts';
 import { type Command, table } from './command.ts';
@@ -7,6 +8,8 @@ import { cells, figuresOf, TITLES, type StatsAnswer } from './stats-figures.ts';
 import { allRunningTasks, runningTasks, type Target } from './targets.ts';
 
 const REFRESH_MS = 1_000;
+/** How often a stream of figures asks which tasks run: those of an update come and go. */
+const LOOK_MS = 3_000;
 const CLEAR = '\u001b[2J\u001b[H';
 const NONE = ['--', '-- / --', '--', '-- / --', '-- / --', '--'];
 
@@ -20,17 +23,18 @@ export const statsCommand: Command = {
   async run(flags, args, output) {
     const client = connect(flags);
     try {
-      const targets =
+      const find = async (): Promise<Target[]> =>
         args.length === 0
-          ? await allRunningTasks(client)
+          ? allRunningTasks(client)
           : (await Promise.all(args.map((reference) => runningTasks(client, reference)))).flat();
-      if (!flags.isSet('no-stream')) return await watch(client, targets, (text) => output.out(text));
+      const targets = await find();
+      if (!flags.isSet('no-stream')) return await watch(client, targets, find, (text) => output.out(text));
       const answers = await Promise.allSettled(targets.map((target) => once(client, target)));
       output.out(
-        tableOf(
-          targets,
-          answers.map((answer) => (answer.status === 'fulfilled' ? answer.value : undefined)),
-        ),
+        tableOf(targets, (_, at) => {
+          const answer = answers[at];
+          return answer?.status === 'fulfilled' ? answer.value : undefined;
+        }),
       );
       let code = 0;
       answers.forEach((answer, at) => {
@@ -53,29 +57,53 @@ async function once(client: DockerClient, target: Target): Promise<string[]> {
   return cells(figuresOf(await client.request<StatsAnswer>('GET', path(target), { unversioned: true, query })));
 }
 
-/** Shows the newest figures each second until the user interrupts it, or no task is left. */
-async function watch(client: DockerClient, targets: readonly Target[], print: (text: string) => void): Promise<number> {
-  const newest: (string[] | undefined)[] = targets.map(() => undefined);
-  const follow = async (target: Target, at: number): Promise<void> => {
-    const call = { unversioned: true, query: { stream: true } };
+/**
+ * Shows the newest figures each second until the user interrupts it. Tasks that come are taken in, those that go leave; while
+ * nobody can say who runs, the last ones stay.
+ */
+async function watch(
+  client: DockerClient,
+  first: readonly Target[],
+  find: () => Promise<Target[]>,
+  print: (text: string) => void,
+): Promise<never> {
+  const newest = new Map<string, string[]>();
+  const followed = new Map<string, AbortController>();
+  const follow = async (target: Target, { signal }: AbortController): Promise<void> => {
+    const call = { unversioned: true, query: { stream: true }, signal };
     try {
       const answer = await client.stream('GET', path(target), call);
-      for await (const stats of jsonLines<StatsAnswer>(answer)) newest[at] = cells(figuresOf(stats));
+      for await (const stats of jsonLines<StatsAnswer>(answer)) newest.set(target.taskId, cells(figuresOf(stats)));
     } catch {
-      // Its row shows dashes: the task or its node has gone.
+      // Its row shows dashes, or goes: the task or its node has gone, or will be asked again.
     }
-    newest[at] = undefined;
+    newest.delete(target.taskId);
+    followed.delete(target.taskId);
   };
-  const timer = setInterval(() => print(CLEAR + tableOf(targets, newest)), REFRESH_MS);
+  let targets = first;
+  const timer = setInterval(() => print(CLEAR + tableOf(targets, ({ taskId }) => newest.get(taskId))), REFRESH_MS);
   try {
-    await Promise.all(targets.map(follow));
+    for (;;) {
+      for (const target of targets) {
+        if (followed.has(target.taskId)) continue;
+        const ended = new AbortController();
+        followed.set(target.taskId, ended);
+        void follow(target, ended);
+      }
+      await pause(LOOK_MS);
+      targets = await find().catch(() => targets);
+      const named = new Set(targets.map(({ taskId }) => taskId));
+      for (const [taskId, ended] of followed) if (!named.has(taskId)) ended.abort();
+    }
   } finally {
     clearInterval(timer);
   }
-  return 0;
 }
 
-function tableOf(targets: readonly Target[], figures: readonly (string[] | undefined)[]): string {
-  const rows = targets.map(({ name, node }, at) => [name, node, ...(figures[at] ?? NONE)]);
+function tableOf(
+  targets: readonly Target[],
+  figuresFor: (target: Target, at: number) => readonly string[] | undefined,
+): string {
+  const rows = targets.map((target, at) => [target.name, target.node, ...(figuresFor(target, at) ?? NONE)]);
   return `${table([['TASK', 'NODE', ...TITLES], ...rows])}\n`;
 }

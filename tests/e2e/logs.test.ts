@@ -208,6 +208,15 @@ describe('logs', () => {
       stderr: 'Error: pair.7 has no running task\n',
     });
     expect((await cli('exec', 'pair.1', 'no-such-program')).code).not.toBe(0);
+    const given = await run(drover, ['exec', '-e', 'A=a b', '-e', 'HERE', '-e', 'NOT_HERE', 'pair.1', 'env'], {
+      env: { ...(await env()), HERE: 'h=1' },
+    });
+    expect(given.stdout.split('\n')).toEqual(expect.arrayContaining(['A=a b', 'HERE=h=1']));
+    expect(given.stdout).not.toContain('NOT_HERE');
+    expect(await cli('exec', '-e', '=x', 'pair.1', 'env')).toMatchObject({
+      code: 125,
+      stderr: expect.stringContaining('invalid environment variable: =x'),
+    });
 
     const top = await cli('top', 'box');
     expect(top.code).toBe(0);
@@ -224,6 +233,8 @@ describe('logs', () => {
     for (const row of rows.slice(1)) expect(row).toMatch(/ \d+\.\d\d% +[\d.]+\wi?B \/ [\d.]+\wiB +\d+\.\d\d% .* \d+$/);
     const stream = new Stream(drover, ['stats', 'pair'], await env());
     await stream.until(/(pair\.1 +h3 +\d+\.\d\d%[^]*){2}/);
+    await lab.docker('h1', 'service', 'scale', '--detach', 'pair=3');
+    await stream.until(/pair\.3 +h3 +\d+\.\d\d%/);
     await stream.stop();
     await lab.docker('h1', 'service', 'rm', 'box', 'pair');
   });
