@@ -24,7 +24,7 @@ export interface SharedWorld {
   client(): Promise<SharedClient>;
   /** Forgets all history. */
   compact(): Promise<void>;
-  loseQuorum(): void;
+  loseQuorum(): void | Promise<void>;
   regainQuorum(): void;
   /** Runs `scenario` to its end, letting time pass. */
   run<T>(scenario: () => Promise<T>): Promise<T>;

@@ -345,7 +345,7 @@ export function sharedJournalContract(name: string, makeWorld: (ttlMs: number) =
     timed('without a majority nothing is read or written, and afterwards all goes on', async (world) => {
       const { client, term } = await leading(world);
       await term.journal.commit(count(1));
-      world.loseQuorum();
+      await world.loseQuorum();
       const other = await world.client();
       const [follow, commit, quorum] = await Promise.all([
         outcome(other.journal.follow(new Follower())),

@@ -12,7 +12,9 @@ declare module 'vitest' {
   }
 }
 
-const LINES = 8;
+/** How far back, and how many of those: of lines with the same message only the last. */
+const LINES = 200;
+const DISTINCT = 10;
 /** Of a line: stacks are not what is looked for. */
 const WIDTH = 300;
 const ANSWER_WITHIN_MS = 5_000;
@@ -21,14 +23,24 @@ beforeEach(({ onTestFailed, task }) => {
   onTestFailed(async () => {
     const labs = await listLabs();
     for (const host of labs.flatMap((lab) => lab.hosts)) {
-      const lines = (await logTail(logOf(host, 'droverd'), LINES)).split('\n').map((line) => line.slice(0, WIDTH));
-      console.error([`droverd of ${host.lab} ${host.name} said last:`, ...lines].join('\n'));
+      const lines = (await logTail(logOf(host, 'droverd'), LINES)).split('\n');
+      console.error([`droverd of ${host.lab} ${host.name} said last:`, ...distinct(lines)].join('\n'));
     }
     const unsettled = (await Promise.all(labs.map(unsettledTasks))).flat();
     task.meta.unsettled = unsettled;
     console.error(['tasks that are to run and do not:', ...unsettled].join('\n'));
   });
 });
+
+function distinct(lines: readonly string[]): string[] {
+  const last = new Map<string, string>();
+  for (const line of lines) {
+    const message = /"msg":"[^"]*"/.exec(line)?.[0] ?? line;
+    last.delete(message);
+    last.set(message, line.slice(0, WIDTH));
+  }
+  return [...last.values()].slice(-DISTINCT);
+}
 
 interface TaskJson {
   ID: string;

@@ -1,7 +1,7 @@
 /** A real etcd on loopback for tests, of one member or several, and a wire to it that can be cut. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, openSync, closeSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, closeSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, connect, type AddressInfo, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,6 +14,11 @@ export const realClock = systemClock;
 
 /** Short, so that tests are: a lease of 1 s is the least that etcd gives with it. */
 const TIMING = ['--heartbeat-interval=50', '--election-timeout=500'];
+
+function isStopped(pid: number): boolean {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  return threads.every((thread) => /\) T /.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')));
+}
 
 export class EtcdMember {
   /** host:port for clients. */
@@ -59,8 +64,15 @@ export class EtcdMember {
     }
   }
 
-  signal(signal: NodeJS.Signals): void {
-    this.#process?.kill(signal);
+  /** Resolves once no thread of it runs: until then it still answers. */
+  async pause(): Promise<void> {
+    const child = this.#process;
+    child?.kill('SIGSTOP');
+    while (child !== undefined && !isStopped(child.pid ?? 0)) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  resume(): void {
+    this.#process?.kill('SIGCONT');
   }
 
   async kill(): Promise<void> {

@@ -55,8 +55,8 @@ async function world(ttlMs: number): Promise<SharedWorld> {
       });
       api.close();
     },
-    loseQuorum: () => member.signal('SIGSTOP'),
-    regainQuorum: () => member.signal('SIGCONT'),
+    loseQuorum: () => member.pause(),
+    regainQuorum: () => member.resume(),
     run: (scenario) => scenario(),
     async dispose() {
       await Promise.all(ends.map((end) => end()));
