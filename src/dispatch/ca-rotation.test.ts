@@ -86,8 +86,7 @@ const nodeRow = (id: string) => store.view((view) => view.nodes.get(id));
 
 /** As the daemon starts on the state it finds: port, loop, and its own agent. */
 async function startManager(): Promise<void> {
-  // Real periods: a loaded machine must not end a session that is to stand.
-  m = await manager({ store, identity: own, periods: {} });
+  m = await manager({ store, identity: own });
   loop = caRotationLoop({ store, clock: realClock, log: silentLog });
   loop.start();
   const certify = (csr: string) => renew({ store, clock: realClock, log: silentLog }, csr, own.nodeId);

@@ -61,7 +61,7 @@ async function join(): Promise<TestNode> {
 
 /** t1 runs on the first node; all three balance it. */
 beforeEach(async () => {
-  m = await manager({ store: await Store.open(new MemoryJournal()), periods: {} });
+  m = await manager({ store: await Store.open(new MemoryJournal()) });
   nodes = [];
   await m.store.update((tx) => {
     tx.networks.create(network('net'));
@@ -153,7 +153,7 @@ test('also by a manager that has just begun', async () => {
   const { store, port } = m;
   await m.server.close();
   const replaced = nodes[0]!.memory.replaced;
-  const second = await manager({ store, port, periods: {} });
+  const second = await manager({ store, port });
   await until(() => expect(nodes.every((each) => each.memory.replaced > replaced)).toBe(true));
   expect(isHeld()).toEqual(HELD);
   release();

@@ -20,8 +20,7 @@ let m: Manager;
 let connections: ClientHttp2Session[] = [];
 let sessions: AgentSession[] = [];
 beforeEach(async () => {
-  // Real periods: a loaded machine must not end a session that is to stand.
-  m = await manager({ store: await Store.open(new MemoryJournal()), periods: {} });
+  m = await manager({ store: await Store.open(new MemoryJournal()) });
 });
 afterEach(async () => {
   for (const connection of connections.splice(0)) connection.destroy();

@@ -33,6 +33,8 @@ export const realClock = systemClock;
 
 /** A tenth of the real ones. */
 export const QUICK: Partial<Periods> = { heartbeatMs: 50, silenceMs: 250, returnMs: 1_000, checkMs: 20, lateMs: 100 };
+/** What happens otherwise, however busy the machine: a session that is to stand ends for nothing else. */
+export const PATIENT: Partial<Periods> = { silenceMs: 60_000, returnMs: 60_000 };
 
 const meta = { version: 1, createdAt: '', updatedAt: '' };
 
@@ -216,7 +218,7 @@ export async function manager(options: Partial<DispatchOptions> & { store: Store
     clock: realClock,
     random,
     log: silentLog,
-    periods: QUICK,
+    periods: PATIENT,
     managers,
     ...options,
     store,
