@@ -351,6 +351,24 @@ describe('the network', () => {
     expect(last('t1')).toMatchObject({ state: TaskState.COMPLETE, message: 'finished' });
     expect(last('t1')).not.toHaveProperty('error');
   });
+
+  test('that has no process here although the engine says that it runs on fails before long', async () => {
+    network.ended = true;
+    const agent = await started();
+    agent.replace([fact(withNetwork())]);
+    await clock.advance(9_900);
+    await settle(20);
+    expect(last('t1')?.state).toBe(TaskState.STARTING);
+    await clock.advance(200);
+    await settle(20);
+    expect(last('t1')).toMatchObject({
+      state: TaskState.FAILED,
+      error: expect.stringMatching(
+        /^network: the engine says that process \d+ runs, and this host has no such process$/,
+      ),
+    });
+    expect(engine.containerOf('t1').state).toBe('exited');
+  });
 });
 
 describe('a restart of the daemon', () => {

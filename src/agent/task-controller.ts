@@ -50,6 +50,8 @@ export interface ControllerStart {
 /** How long a network of the task may take to come up, as in Swarm. */
 const NETWORK_WITHIN_MS = 30_000;
 const NETWORK_RETRY_MS = 500;
+/** How long the engine may take to notice that a process has ended. */
+const NOTICED_WITHIN_MS = 10_000;
 const FIRST_RETRY_MS = 200;
 const LAST_RETRY_MS = 5_000;
 
@@ -73,6 +75,8 @@ export class TaskController {
   #afterReboot: boolean;
   /** The process whose namespace has its rules. */
   #attachedPid = 0;
+  /** A process that has ended, unless the engine is right. */
+  #ended: { pid: number; untilMs: number } | undefined;
   /** Of a service that asks for it, while its process runs and is wanted. */
   #readiness: { of: Readiness; pid: number } | undefined;
   readonly #departure: Departure;
@@ -320,8 +324,10 @@ export class TaskController {
     const stillOurs = async (): Promise<boolean> => (await this.#inspect())?.pid === pid;
     try {
       const attached = await network.attach({ taskId, pid, networks, published, stillOurs });
-      if (attached === 'ended') this.#attachedPid = 0;
-      return attached;
+      if (attached === 'attached') return attached;
+      this.#attachedPid = 0;
+      if (this.#mayBeNoticed(pid)) return attached;
+      throw new Error(`the engine says that process ${pid} runs, and this host has no such process`);
     } catch (error) {
       this.#attachedPid = 0;
       if (error instanceof EngineUnreachable) throw error;
@@ -334,6 +340,16 @@ export class TaskController {
       await this.#deps.engine.stop(containerId, this.#halt.signal);
       throw new Error(`network: ${reason}`, { cause: error });
     }
+  }
+
+  /** Whether the engine may yet notice that this process has ended: we are woken when it has, and when it should have. */
+  #mayBeNoticed(pid: number): boolean {
+    const { clock } = this.#deps;
+    if (this.#ended?.pid !== pid) {
+      this.#ended = { pid, untilMs: clock.monotonic() + NOTICED_WITHIN_MS };
+      clock.after(NOTICED_WITHIN_MS, () => this.poke());
+    }
+    return clock.monotonic() < this.#ended.untilMs;
   }
 
   async #endUnhealthy(container: ContainerStatus): Promise<Outcome> {
