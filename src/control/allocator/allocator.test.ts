@@ -20,6 +20,7 @@ import {
 } from '../scheduler/rows.fixture.ts';
 import { Allocator } from './allocator.ts';
 import { Books } from './books.ts';
+import { decideGateways, nodesAmiss, sameGateways } from './decisions.ts';
 
 const running: Allocator[] = [];
 afterEach(async () => {
@@ -479,6 +480,18 @@ describe('property', () => {
     expect(new Set(ports).size).toBe(ports.length);
   }
 
+  /** A new allocator begins with the nodes that a look at each would change. */
+  function expectAmiss(view: View): void {
+    const books = new Books();
+    const changed = [...view.nodes.all()].filter((node) => {
+      books.rebuild(view);
+      const users = { tasks: view.tasks.by('node', node.id), attachments: view.attachments.by('node', node.id) };
+      const { gateways, missing } = decideGateways(node, users, view, books);
+      return missing.length > 0 || !sameGateways(node.gateways, gateways);
+    });
+    expect([...nodesAmiss(view, books.ingress)]).toEqual(changed.map(({ id }) => id));
+  }
+
   test('nothing is given twice, the books equal the store, all that waits says why, and at the end all is free', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
@@ -491,6 +504,7 @@ describe('property', () => {
         const start = allocator.books.contents();
         for (const [at, s] of steps.entries()) {
           await store.update((tx) => apply(tx, s));
+          store.view(expectAmiss);
           if (at % 3 === 0) continue;
           await run();
           expect(allocator.books.contents()).toEqual(rebuilt(store));

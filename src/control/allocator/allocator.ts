@@ -16,6 +16,7 @@ import {
   endpointOf,
   isUnallocated,
   needsGateways,
+  nodesAmiss,
   pendingStatus,
   sameGateways,
 } from './decisions.ts';
@@ -61,8 +62,11 @@ export class Allocator {
     this.books.rebuild(view);
     for (const network of view.networks.all()) if (network.allocation === undefined) yield keyOf('network', network.id);
     for (const service of view.services.all()) yield keyOf('service', service.id);
-    for (const node of view.nodes.all()) yield keyOf('node', node.id);
-    for (const task of view.tasks.all()) if (isUnallocated(task)) yield keyOf('task', task.id);
+    for (const nodeId of nodesAmiss(view, this.books.ingress)) yield keyOf('node', nodeId);
+    for (const task of view.tasks.all()) {
+      if (isUnallocated(task)) yield keyOf('task', task.id);
+      if (isExplained(task)) yield keyOf('node', task.nodeId);
+    }
     for (const attachment of view.attachments.all()) if (isOpen(attachment)) yield keyOf('attachment', attachment.id);
   }
 
@@ -259,6 +263,11 @@ export class Allocator {
       tx.tasks.update({ ...task, status: error === undefined ? status : { ...status, error } });
     }
   }
+}
+
+/** True for a task on its way to a node that was said to have no gateway for it: perhaps it has one by now. */
+function isExplained({ status }: Task): boolean {
+  return status.state === TaskState.ASSIGNED && status.error !== undefined;
 }
 
 /** True until it was decided whether the container gets its address. */

@@ -10,6 +10,7 @@ import {
   type TaskNetwork,
 } from '../../model/objects.ts';
 import { TaskState, isTerminal } from '../../model/states.ts';
+import type { View } from '../../store/store.ts';
 import { attachments, usesIngress, type Attachment } from './attachments.ts';
 import { INGRESS, addressesOf, type Books } from './books.ts';
 import type { Missing } from './endpoint.ts';
@@ -124,6 +125,31 @@ export function decideGateways(
   }
   return { gateways, missing };
 }
+
+/**
+ * The nodes that have not the gateways which `decideGateways` would give them. Found by what is in networks and not node by
+ * node: a new manager asks this of all nodes, and nearly all are as they should be.
+ */
+export function* nodesAmiss(view: View, ingress: string | undefined): Iterable<string> {
+  const wanted = new Map<string, Set<string>>();
+  const want = (nodeId: string, networkId: string): void => {
+    const networks = wanted.get(nodeId);
+    if (networks === undefined) wanted.set(nodeId, new Set([networkId]));
+    else networks.add(networkId);
+  };
+  for (const { id } of view.networks.all())
+    for (const task of view.tasks.by('network', id)) if (needsGateways(task)) want(task.nodeId, id);
+  for (const { nodeId, networkId, error } of view.attachments.all())
+    if (error === undefined && view.networks.get(networkId) !== undefined) want(nodeId, networkId);
+  for (const { id, gateways } of view.nodes.all()) {
+    if (ingress !== undefined) want(id, ingress);
+    const networks = wanted.get(id) ?? NO_NETWORKS;
+    const has = Object.keys(gateways);
+    if (has.length !== networks.size || !has.every((networkId) => networks.has(networkId))) yield id;
+  }
+}
+
+const NO_NETWORKS: ReadonlySet<string> = new Set();
 
 /** Whether two gateway maps say the same. */
 export function sameGateways(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
