@@ -3,6 +3,7 @@
  * the last transaction. Both ways: what a transaction writes, and what rows written elsewhere change in memory.
  */
 import type { Change } from '../journal/journal.ts';
+import type { Task } from '../model/objects.ts';
 import { TABLES, type TableName } from './schema.ts';
 import type { Event, State } from './transaction.ts';
 
@@ -57,6 +58,7 @@ export interface Difference {
  */
 export function differenceTo(state: State, rows: ReadonlyMap<string, string>): Difference {
   const byTable = new Map<TableName, Event[]>(TABLES.map((table) => [table, []]));
+  const texts = new SharedTexts(state);
   for (const [table, events] of byTable) {
     for (const before of state[table].values())
       if (!rows.has(rowKey(table, before.id))) events.push(eventOf(table, before, undefined));
@@ -66,7 +68,7 @@ export function differenceTo(state: State, rows: ReadonlyMap<string, string>): D
     const { table, id } = parseKey(key);
     const before = state[table].get(id);
     if (before !== undefined && JSON.stringify(before) === value) continue;
-    byTable.get(table)!.push(eventOf(table, before, parseObject(key, id, value)));
+    byTable.get(table)!.push(eventOf(table, before, texts.share(table, parseObject(key, id, value), before)));
   }
   return { events: [...byTable.values()].flat(), index: parseIndex(rows.get(INDEX_KEY)) };
 }
@@ -79,6 +81,7 @@ export function differenceTo(state: State, rows: ReadonlyMap<string, string>): D
 export function eventsOf(state: State, changes: readonly Change[]): Difference {
   const events: Event[] = [];
   const laid = new Map<string, Stored | undefined>();
+  const texts = new SharedTexts(state);
   let index: number | undefined;
   for (const { key, value } of changes) {
     if (key === INDEX_KEY) {
@@ -87,12 +90,48 @@ export function eventsOf(state: State, changes: readonly Change[]): Difference {
     }
     const { table, id } = parseKey(key);
     const before = laid.has(key) ? laid.get(key) : state[table].get(id);
-    const after = value === null ? undefined : parseObject(key, id, value);
+    const after = value === null ? undefined : texts.share(table, parseObject(key, id, value), before);
     if (before === undefined && after === undefined) continue;
     laid.set(key, after);
     events.push(eventOf(table, before, after));
   }
   return { events, index };
+}
+
+/**
+ * The texts that many rows have in common, above all the ids by which they refer to each other. A row that was read has texts of
+ * its own; what is looked for by the very text that it is kept under is found without comparing the two, and its hash is known.
+ */
+class SharedTexts {
+  readonly #state: State;
+  readonly #seen = new Map<string, string>();
+
+  constructor(state: State) {
+    this.#state = state;
+  }
+
+  /** Gives a row that was just read the texts that are there already in the place of its own. `before`: what it was. */
+  share(table: TableName, row: Stored, before: Stored | undefined): Stored {
+    if (table === 'nodes' || table === 'services') row.id = this.#one(row.id);
+    if (table === 'tasks') this.#shareTask(row as Task, before as Task | undefined);
+    return row;
+  }
+
+  #shareTask(task: Task, before: Task | undefined): void {
+    for (const field of ['serviceId', 'serviceName', 'nodeId'] as const) {
+      const text = task[field];
+      task[field] = text === before?.[field] ? before[field] : this.#one(text);
+    }
+  }
+
+  #one(text: string): string {
+    let one = this.#seen.get(text);
+    if (one === undefined) {
+      one = this.#state.services.get(text)?.id ?? this.#state.nodes.get(text)?.id ?? text;
+      this.#seen.set(text, one);
+    }
+    return one;
+  }
 }
 
 function rowKey(table: TableName, id: string): string {
