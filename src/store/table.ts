@@ -44,7 +44,10 @@ export class Table<T extends TableName> {
   under(index: IndexName<T>, key: string): Objects[T][] {
     const rows = this.#byName.get(index)?.found.get(key);
     if (rows === undefined) return [];
-    return rows instanceof Set ? Array.from(rows, ({ object }) => object) : [rows.object];
+    if (!(rows instanceof Set)) return [rows.object];
+    const objects: Objects[T][] = [];
+    for (const { object } of rows) objects.push(object);
+    return objects;
   }
 
   /** How many `under` returns. */
