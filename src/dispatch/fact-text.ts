@@ -10,10 +10,10 @@ const texts = new WeakMap<object, string>();
 /** The JSON of a fact: what `JSON.stringify` would say, but for the order of a task's fields. */
 export function factText(change: AssignmentChange): string {
   if (change.kind !== 'task' || change.value === null) return JSON.stringify(change);
-  const { serviceLabels, spec, ...own } = change.value;
+  const { serviceLabels, spec } = change.value;
   const key = JSON.stringify(change.key);
-  // Its last brace stays open for the rest.
-  const value = JSON.stringify(own).slice(0, -1);
+  // Left out by being undefined, which is quicker than a copy without them. The last brace stays open for the rest.
+  const value = JSON.stringify({ ...change.value, serviceLabels: undefined, spec: undefined }).slice(0, -1);
   const shared = `"serviceLabels":${sharedText(serviceLabels)},"spec":${sharedText(spec)}`;
   return `{"kind":"task","key":${key},"value":${value},${shared}}}`;
 }

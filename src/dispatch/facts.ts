@@ -15,13 +15,13 @@ import type {
   ServiceAssignment,
   TaskAssignment,
 } from '../model/assignments.ts';
-import { CLUSTER_ROW, type Node, type Service, type Task } from '../model/objects.ts';
+import { CLUSTER_ROW, type EndpointPort, type Node, type Service, type Task } from '../model/objects.ts';
 import { drainMsOf } from '../model/readiness.ts';
-import type { TaskSpec } from '../model/specs.ts';
+import type { ServiceSpec, TaskSpec } from '../model/specs.ts';
 import { isTerminal, TaskState } from '../model/states.ts';
 import type { Event, View } from '../store/store.ts';
 import { attachedEndpointOf, attachmentOf, markAttachment } from './attachment-facts.ts';
-import { markPayload, payloadFactsOf, payloadOf, specOf } from './payload-facts.ts';
+import { hasPayloadUsers, markPayload, payloadFactsOf, payloadOf, specOf } from './payload-facts.ts';
 
 /** One fact of a node: its kind and, in the space of that, its key. */
 export interface Fact {
@@ -47,9 +47,11 @@ export function* factsOf(view: View, nodeId: string): Iterable<Fact> {
     for (const name of new Set(factsOfNetwork(view, networkId))) yield factNamed(name);
   for (const { id } of view.attachments.by('node', nodeId)) yield { kind: 'attachment', key: id };
   const tasks = view.tasks.by('node', nodeId);
-  const payloads = new Set<FactKey>();
-  for (const task of tasks) for (const name of payloadFactsOf(view, task)) payloads.add(name);
-  for (const name of payloads) yield factNamed(name);
+  if (hasPayloadUsers(view)) {
+    const payloads = new Set<FactKey>();
+    for (const task of tasks) for (const name of payloadFactsOf(view, task)) payloads.add(name);
+    for (const name of payloads) yield factNamed(name);
+  }
   for (const { id } of tasks) yield { kind: 'task', key: id };
 }
 
@@ -232,32 +234,37 @@ function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | nu
   const service = view.services.get(task.serviceId);
   const spec = specOf(view, task, service);
   if (spec === undefined) return null; // The reaper removes a version only after its last task.
-  return {
+  const fact: TaskAssignment = {
     id: task.id,
     environment: task.environment,
     serviceId: task.serviceId,
     serviceName: task.serviceName,
     serviceLabels: spec.Labels,
     slot: task.slot,
-    ...(task.jobIteration === undefined ? {} : { jobIteration: task.jobIteration }),
     nodeId,
     desiredState: task.desiredState,
     // What the service says now: whoever changes it has the next stop in mind, not the next task.
     drainMs: drainMsOf((service?.spec ?? spec).Labels),
     spec: withLogDriver(view, spec.TaskTemplate),
-    ...(task.genericResources === undefined ? {} : { genericResources: task.genericResources }),
     networks: task.networks,
-    hostPorts: (spec.EndpointSpec?.Ports ?? [])
-      .filter((port) => port.PublishMode === 'host')
-      .map((port) => ({
-        name: port.Name,
-        protocol: port.Protocol ?? 'tcp',
-        targetPort: port.TargetPort ?? 0,
-        publishedPort: port.PublishedPort ?? 0,
-        publishMode: 'host',
-      })),
+    hostPorts: hostPortsOf(spec),
     status: task.status,
   };
+  if (task.jobIteration !== undefined) fact.jobIteration = task.jobIteration;
+  if (task.genericResources !== undefined) fact.genericResources = task.genericResources;
+  return fact;
+}
+
+function hostPortsOf({ EndpointSpec }: ServiceSpec): EndpointPort[] {
+  return (EndpointSpec?.Ports ?? [])
+    .filter((port) => port.PublishMode === 'host')
+    .map((port) => ({
+      name: port.Name,
+      protocol: port.Protocol ?? 'tcp',
+      targetPort: port.TargetPort ?? 0,
+      publishedPort: port.PublishedPort ?? 0,
+      publishMode: 'host',
+    }));
 }
 
 /** The cluster's log driver (`TaskDefaults`) for a task whose service names none. It counts when the container is made. */

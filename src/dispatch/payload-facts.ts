@@ -12,6 +12,11 @@ import type { Event, View } from '../store/store.ts';
 
 export type PayloadFactKey = `${PayloadKind} ${string}`;
 
+/** Whether any spec refers to a secret or config. Where none does, no task's spec has to be looked for. */
+export function hasPayloadUsers(view: View): boolean {
+  return PAYLOAD_KINDS.some((kind) => view.serviceSpecs.keys(kind)[Symbol.iterator]().next().done !== true);
+}
+
 /** All that a task's spec refers to, whether it is there or not. `events` may hold the last trace of the spec. */
 export function* payloadFactsOf(view: View, task: Task, events: readonly Event[] = []): Iterable<PayloadFactKey> {
   const spec = specOf(view, task) ?? removedSpec(events, task);
