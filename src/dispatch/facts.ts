@@ -27,6 +27,8 @@ import { hasPayloadUsers, markPayload, payloadFactsOf, payloadOf, specOf } from 
 export interface Fact {
   kind: AssignmentKind;
   key: string;
+  /** Of a task: its row, for who reads the fact in the same look as that. Not to be kept: the row may be another by then. */
+  task?: Task;
 }
 
 /** The same as a name, for sets of facts. */
@@ -52,12 +54,12 @@ export function* factsOf(view: View, nodeId: string): Iterable<Fact> {
     for (const task of tasks) for (const name of payloadFactsOf(view, task)) payloads.add(name);
     for (const name of payloads) yield factNamed(name);
   }
-  for (const { id } of tasks) yield { kind: 'task', key: id };
+  for (const task of tasks) yield { kind: 'task', key: task.id, task };
 }
 
 /** One fact as it is now for `nodeId`; its value is null if there is no such fact, or not for that node. */
-export function readFact(view: View, nodeId: string, { kind, key }: Fact): AssignmentChange {
-  if (kind === 'task') return { kind, key, value: taskOf(view, nodeId, key) };
+export function readFact(view: View, nodeId: string, { kind, key, task }: Fact): AssignmentChange {
+  if (kind === 'task') return { kind, key, value: taskOf(view, nodeId, task ?? view.tasks.get(key)) };
   if (kind === 'network') return { kind, key, value: networkOf(view, nodeId, key) };
   if (kind === 'secret') return { kind, key, value: payloadOf(view, nodeId, kind, key) };
   if (kind === 'config') return { kind, key, value: payloadOf(view, nodeId, kind, key) };
@@ -224,8 +226,7 @@ function* factsOfNetwork(view: View, networkId: string): Iterable<FactKey> {
   for (const { id } of view.attachments.by('network', networkId)) yield `endpoint ${networkId}/${id}`;
 }
 
-function taskOf(view: View, nodeId: string, taskId: string): TaskAssignment | null {
-  const task = view.tasks.get(taskId);
+function taskOf(view: View, nodeId: string, task: Task | undefined): TaskAssignment | null {
   const node = view.nodes.get(nodeId);
   if (task === undefined || node === undefined || task.nodeId !== nodeId || !isAssigned(task)) return null;
   // A task that has ended needs no network any more, and is kept for its logs although the gateway may be gone.

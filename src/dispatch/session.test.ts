@@ -108,6 +108,43 @@ describe('a session', () => {
     expect(memory.facts.size).toBe(10_000);
   });
 
+  test('what of the full assignment has to wait for room is told as it is by then', async () => {
+    // Who says nothing is not to be taken for down while it reads.
+    const own = await newManager({ periods: { silenceMs: 60_000 } });
+    const identity = await own.certify();
+    const web = service('web');
+    web.spec.TaskTemplate.ContainerSpec!.Env = ['x'.repeat(20_000)];
+    const ids = Array.from({ length: 300 }, (_, i) => `t${i}`);
+    await own.store.update((tx) => {
+      putService(tx, web);
+      for (const id of ids) tx.tasks.create(task(id, 'web', identity.nodeId));
+    });
+    const { stream, connection, answer } = await raw(own.address, identity);
+    stream.write(hello(identity.nodeId));
+    await answer;
+    await own.store.update((tx) => {
+      for (const id of ids) tx.tasks.update({ ...tx.tasks.get(id)!, desiredState: TaskState.SHUTDOWN });
+    });
+    const reader = new FrameReader(1e8);
+    const told: TaskState[] = [];
+    let isWhole = false;
+    stream.on('data', (chunk: Buffer) => {
+      for (const message of reader.push(chunk) as Iterable<{
+        type: string;
+        changes: { value: { desiredState: TaskState } }[];
+      }>) {
+        if (message.type === 'assignment') told.push(...message.changes.map(({ value }) => value.desiredState));
+        isWhole ||= message.type === 'complete';
+      }
+    });
+    await until(() => expect(isWhole).toBe(true));
+    expect(told).toHaveLength(ids.length);
+    expect(told[0]).toBe(TaskState.RUNNING);
+    expect(told.at(-1)).toBe(TaskState.SHUTDOWN);
+    connection.destroy();
+    await own.close();
+  });
+
   test('an agent that does not read costs bounded memory, and finds the newest when it reads again', async () => {
     const own = await newManager({ flushMs: 0 });
     const identity = await own.certify();

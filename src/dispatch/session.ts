@@ -106,8 +106,8 @@ export class Session {
   }
 
   /**
-   * Begins to send: who is served by, and every fact named here. Later ones come through `mark`. `settle`: as in the
-   * function of that name.
+   * Begins to send: who is served by, and every fact named here, which was read in the same turn. Later ones come through
+   * `mark`. `settle`: as in the function of that name.
    */
   open(sessionId: string, managers: ManagerAddress[], facts: readonly Fact[], settle?: number): void {
     if (this.#state !== 'admitting') return;
@@ -120,6 +120,8 @@ export class Session {
     this.#settle = settle;
     if (facts.length === 0) this.#complete();
     this.#flush();
+    // What has to wait for room is looked up when its turn comes.
+    if (this.#initial.length > 0) this.#initial = this.#initial.map(({ kind, key }) => ({ kind, key }));
   }
 
   /**
