@@ -66,9 +66,10 @@ export class EtcdMember {
 
   /** Resolves once no thread of it runs: until then it still answers. */
   async pause(): Promise<void> {
-    const child = this.#process;
-    child?.kill('SIGSTOP');
-    while (child !== undefined && !isStopped(child.pid ?? 0)) await new Promise((resolve) => setImmediate(resolve));
+    const pid = this.#process?.pid;
+    if (pid === undefined) return;
+    process.kill(pid, 'SIGSTOP');
+    while (!isStopped(pid)) await new Promise((resolve) => setImmediate(resolve));
   }
 
   resume(): void {
