@@ -163,22 +163,15 @@ export class Overlay {
     const { vxlan, bridge, alias } = this.devices;
     const { vni, dataPathPort } = this.network;
     try {
+      const steps = [`link set dev ${vxlan} alias "${alias}" master ${bridge} up`];
       if (!(await vxlanStands(run, vxlan, vni, dataPathAddress, dataPathPort))) {
         await deleteLink(run, vxlan);
         this.#installed = undefined;
-        const kind = [
-          'id',
-          String(vni),
-          'local',
-          dataPathAddress,
-          'dstport',
-          String(dataPathPort),
-          'nolearning',
-          'proxy',
-        ];
-        await run(['ip', 'link', 'add', vxlan, 'mtu', String(mtu), 'type', 'vxlan', ...kind]);
+        const kind = `vxlan id ${vni} local ${dataPathAddress} dstport ${dataPathPort} nolearning proxy`;
+        steps.unshift(`link add ${vxlan} mtu ${mtu} type ${kind}`);
       }
-      await run(['ip', 'link', 'set', 'dev', vxlan, 'alias', alias, 'master', bridge, 'up']);
+      // In one process, which outlives us: a device without the alias is nobody's, and would keep its VNI from all others.
+      await run(['ip', '-batch', '-'], { input: steps.join('\n') });
       this.#isolated = undefined;
     } catch (error) {
       if (!(error instanceof CommandFailed)) throw error;
