@@ -129,7 +129,7 @@ describe('containers in overlays', () => {
         '--filter',
         'network=app',
         '--filter',
-        'name=c1',
+        'name=^c1$',
         '--format',
         '{{.Names}} {{.Networks}}',
       ),
