@@ -228,6 +228,9 @@ describe('containers in overlays', () => {
     await lab.docker('h2', 'rm', '-f', 'stays');
     await manager.start('droverd');
     await resolves('h1', 'c2', 'stays', []);
+    await eventually('every node is back', async () =>
+      /^(Ready\s*){3}$/.test(await lab.docker('h1', 'node', 'ls', '--format', '{{.Status}}')),
+    );
     await cleanAudit();
   });
 
