@@ -30,6 +30,18 @@ beforeEach(async () => {
 });
 afterEach(() => m.close());
 
+/** Makes tasks that do not go to their agent all at once: of 20 kB each, 6 MB together. Returns their ids. */
+async function heavyTasks(store: Store, nodeId: string): Promise<string[]> {
+  const web = service('web');
+  web.spec.TaskTemplate.ContainerSpec!.Env = ['x'.repeat(20_000)];
+  const ids = Array.from({ length: 300 }, (_, i) => `t${i}`);
+  await store.update((tx) => {
+    putService(tx, web);
+    for (const id of ids) tx.tasks.create(task(id, 'web', nodeId));
+  });
+  return ids;
+}
+
 const nodeState = (id: string) => m.store.view((view) => view.nodes.get(id)?.status.state);
 
 describe('a session', () => {
@@ -109,20 +121,12 @@ describe('a session', () => {
   });
 
   test('what of the full assignment has to wait for room is told as it is by then', async () => {
-    // Who says nothing is not to be taken for down while it reads.
-    const own = await newManager({ periods: { silenceMs: 60_000 } });
-    const identity = await own.certify();
-    const web = service('web');
-    web.spec.TaskTemplate.ContainerSpec!.Env = ['x'.repeat(20_000)];
-    const ids = Array.from({ length: 300 }, (_, i) => `t${i}`);
-    await own.store.update((tx) => {
-      putService(tx, web);
-      for (const id of ids) tx.tasks.create(task(id, 'web', identity.nodeId));
-    });
-    const { stream, connection, answer } = await raw(own.address, identity);
+    const identity = await m.certify();
+    const ids = await heavyTasks(m.store, identity.nodeId);
+    const { stream, connection, answer } = await raw(m.address, identity);
     stream.write(hello(identity.nodeId));
     await answer;
-    await own.store.update((tx) => {
+    await m.store.update((tx) => {
       for (const id of ids) tx.tasks.update({ ...tx.tasks.get(id)!, desiredState: TaskState.SHUTDOWN });
     });
     const reader = new FrameReader(1e8);
@@ -142,7 +146,6 @@ describe('a session', () => {
     expect(told[0]).toBe(TaskState.RUNNING);
     expect(told.at(-1)).toBe(TaskState.SHUTDOWN);
     connection.destroy();
-    await own.close();
   });
 
   test('an agent that does not read costs bounded memory, and finds the newest when it reads again', async () => {
@@ -151,13 +154,7 @@ describe('a session', () => {
     const { stream, connection, answer } = await raw(own.address, identity);
     stream.write(hello(identity.nodeId));
     await answer;
-    const web = service('web');
-    web.spec.TaskTemplate.ContainerSpec!.Env = ['x'.repeat(20_000)];
-    const ids = Array.from({ length: 300 }, (_, i) => `t${i}`);
-    await own.store.update((tx) => {
-      putService(tx, web);
-      for (const id of ids) tx.tasks.create(task(id, 'web', identity.nodeId));
-    });
+    const ids = await heavyTasks(own.store, identity.nodeId);
     const rounds = 20;
     for (let round = 1; round <= rounds; round++) {
       await own.store.update((tx) => {
