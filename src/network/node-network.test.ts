@@ -14,6 +14,8 @@ let clock: FakeClock;
 let commands: string[];
 let engineError: string | undefined;
 let failing: RegExp | undefined;
+/** Called with each command before it is over. */
+let during: (command: string) => void;
 let network: NodeNetwork;
 
 const engine: EngineNetworks = {
@@ -63,6 +65,7 @@ beforeEach(async () => {
   commands = [];
   engineError = undefined;
   failing = undefined;
+  during = () => {};
   network = new NodeNetwork({
     nodeId: 'me',
     dataDir,
@@ -74,6 +77,7 @@ beforeEach(async () => {
       const text = [...argv, options?.input ?? ''].join(' ');
       if (failing?.test(text) === true) return Promise.reject(new Error(`refused: ${argv[0]}`));
       commands.push(text);
+      during(text);
       return Promise.resolve('');
     },
   });
@@ -136,6 +140,26 @@ test('a change costs its own entries, not the network', async () => {
   expect(commands).toEqual([
     expect.stringMatching(/^bridge -batch - fdb replace \S+ dev \S+ dst 192.168.0.2 self permanent$/),
     expect.stringMatching(/^ip -batch - neigh replace 10.1.1.200 \S+ \S+ dev \S+ nud permanent$/),
+  ]);
+});
+
+test('an address that moves while its entry is being made is followed', async () => {
+  network.replace([app]);
+  await network.settled();
+  network.apply([remote('t1', 1)]);
+  await network.settled();
+  during = (command) => {
+    if (!command.startsWith('bridge -batch - fdb del')) return;
+    during = () => {};
+    network.apply([remote('t2', 1)]);
+  };
+  network.apply([{ kind: 'endpoint', key: 'app/t1', value: null }]);
+  await network.settled();
+  await network.settled();
+  expect(commands.filter((command) => command.startsWith('bridge -batch'))).toEqual([
+    expect.stringContaining('fdb replace 02:42:0a:01:01:01'),
+    expect.stringContaining('fdb del 02:42:0a:01:01:01'),
+    expect.stringContaining('fdb replace 02:42:0a:01:01:01'),
   ]);
 });
 

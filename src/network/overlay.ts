@@ -138,11 +138,12 @@ export class Overlay {
     const scope =
       known === undefined || addresses === undefined ? new Set([...installed.keys(), ...remotes.keys()]) : addresses;
     const { bridge, neighbours } = forwardingBatch(this.devices.vxlan, installed, remotes, scope);
+    // As they are now: while the commands run, an address may move, and its entry is then still to be made.
+    const meant = Array.from(scope, (address) => [address, remotes.get(address)] as const);
     this.#installed = undefined;
     if (bridge.length > 0) await this.#deps.run(['bridge', '-batch', '-'], { input: bridge.join('\n') });
     if (neighbours.length > 0) await this.#deps.run(['ip', '-batch', '-'], { input: neighbours.join('\n') });
-    for (const address of scope) {
-      const remote = remotes.get(address);
+    for (const [address, remote] of meant) {
       if (remote === undefined) installed.delete(address);
       else installed.set(address, remote);
     }
