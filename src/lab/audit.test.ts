@@ -31,6 +31,7 @@ function cluster(): ClusterFacts {
 function host(name: string, nodeId: string, networks: string[]): HostFacts {
   return {
     name,
+    address: `10.77.0.${name.slice(1)}`,
     nodeId,
     containers: [],
     attached: [],
@@ -41,6 +42,7 @@ function host(name: string, nodeId: string, networks: string[]): HostFacts {
     ]),
     tables: ['drover_1'],
     publishedPorts: ['tcp/8080'],
+    remotes: [],
     balanced: [{ where: 'the host', addresses: ['10.0.0.5', '10.0.0.0'] }],
     firewallDevices: [],
     routingRules: [],
@@ -55,7 +57,9 @@ function sound(): { cluster: ClusterFacts; h1: HostFacts; h2: HostFacts } {
     { id: 'c0', taskId: 't0', running: false, addresses: {} },
   ];
   h1.attached = [{ id: 'single', addresses: { [APP]: '10.0.1.9' } }];
-  return { cluster: cluster(), h1, h2: host('h2', 'n2', [INGRESS]) };
+  const h2 = host('h2', 'n2', [INGRESS]);
+  h2.remotes = [{ networkId: INGRESS, address: '10.0.0.5', host: h1.address }];
+  return { cluster: cluster(), h1, h2 };
 }
 
 type World = ReturnType<typeof sound>;
@@ -173,6 +177,21 @@ const FAULTS: [string, (world: World) => void, string[]][] = [
     ['h2: nft rules of task t1 lead to 10.0.1.4, which nothing has'],
   ],
   [
+    'no way to a task on another host',
+    ({ h2 }) => (h2.remotes = []),
+    ['h2: 10.0.0.5 in network net-ingress is on h1, and is looked for nowhere'],
+  ],
+  [
+    'a way to where a task is not',
+    ({ h2 }) => (h2.remotes[0]!.host = '10.77.0.3'),
+    ['h2: 10.0.0.5 in network net-ingress is on h1, and is looked for at 10.77.0.3'],
+  ],
+  [
+    'a way to what is no more',
+    ({ h2 }) => void h2.remotes.push({ networkId: INGRESS, address: '10.0.0.4', host: '10.77.0.1' }),
+    ['h2: 10.0.0.4 in network net-ingress is looked for at 10.77.0.1, and nothing has it'],
+  ],
+  [
     'a firewall rule without its device',
     ({ h1 }) => (h1.firewallDevices = [`drb${APP}`, 'drbdead']),
     ['h1: a firewall rule names drbdead, which does not exist'],
@@ -200,6 +219,7 @@ describe('the audit', () => {
     const { cluster, h1, h2 } = sound();
     h2.devices[0]!.addresses = ['10.0.0.3'];
     h1.balanced.push({ where: 'the host', addresses: ['10.0.0.3'] });
+    h1.remotes.push({ networkId: INGRESS, address: '10.0.0.3', host: h2.address });
     expect(differences(cluster, [h1, h2])).toEqual([]);
   });
 

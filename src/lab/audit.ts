@@ -41,6 +41,8 @@ export interface AttachmentFacts {
 
 export interface HostFacts {
   name: string;
+  /** Of its cable: where other hosts send what is for its containers. */
+  address: string;
   /** '' when the host is in no cluster. */
   nodeId: string;
   /** Containers with a task label. `addresses`: cluster network id → address. */
@@ -53,6 +55,8 @@ export interface HostFacts {
   devices: { name: string; networkId: string; addresses: string[] }[];
   /** Our nft tables in the host's own namespace. */
   tables: string[];
+  /** Which host the VXLAN device of a network sends to for an address: those with both a forwarding and a neighbour entry. */
+  remotes: { networkId: string; address: string; host: string }[];
   /** Published ports these tables answer at, `tcp/8080`. */
   publishedPorts: string[];
   /** Every address that our nft tables hold, and where: `host`, or a task id. */
@@ -77,6 +81,7 @@ export function differences(cluster: ClusterFacts, hosts: readonly HostFacts[]):
       ...attachedDifferences(cluster, host),
       ...networkDifferences(cluster, host),
       ...ruleDifferences(cluster, host, hosts),
+      ...remoteDifferences(cluster, host, hosts),
     ]),
   ];
 }
@@ -240,6 +245,55 @@ function ruleDifferences(cluster: ClusterFacts, host: HostFacts, hosts: readonly
       ),
     ),
   ];
+}
+
+/** Both ways: what is on another host has its entry in each VXLAN device of its network, and an entry leads to something. */
+function remoteDifferences(cluster: ClusterFacts, host: HostFacts, hosts: readonly HostFacts[]): string[] {
+  if (!cluster.nodes.some(({ id, ready }) => id === host.nodeId && ready)) return [];
+  const key = (networkId: string, address: string): string => `${address} in network ${networkId}`;
+  const here = new Set(host.devices.filter(({ name }) => name.startsWith('drv')).map(({ networkId }) => networkId));
+  const others = hosts.filter((other) => other.nodeId !== '' && other.nodeId !== host.nodeId);
+  const expected = new Map<string, HostFacts>();
+  for (const other of others) {
+    const placed = [
+      ...cluster.tasks
+        .filter((task) => task.nodeId === other.nodeId && isRunning(task))
+        .flatMap(({ addresses }) => Object.entries(addresses)),
+      ...cluster.attachments
+        .filter(({ nodeId, containerId }) => nodeId === other.nodeId && containerId !== '')
+        .map(({ networkId, address }) => [networkId, address] as const),
+      ...gatewaysOf(other),
+    ];
+    for (const [networkId, address] of placed) if (here.has(networkId)) expected.set(key(networkId, address), other);
+  }
+  const actual = new Map(host.remotes.map((each) => [key(each.networkId, each.address), each.host]));
+  const live = new Set(
+    [
+      ...cluster.tasks.filter((task) => !OVER.has(task.state)).flatMap(({ addresses }) => Object.entries(addresses)),
+      ...cluster.attachments.map(({ networkId, address }) => [networkId, address] as const),
+      ...hosts.flatMap(gatewaysOf),
+    ].map(([networkId, address]) => key(networkId, address)),
+  );
+  // The gateways of a host that is off are not known here.
+  const known = new Set(hosts.map(({ address }) => address));
+  return [
+    ...[...expected].flatMap(([place, { name, address }]) =>
+      actual.get(place) === address
+        ? []
+        : [
+            `${host.name}: ${place} is on ${name}, and is looked for ${actual.has(place) ? `at ${actual.get(place)}` : 'nowhere'}`,
+          ],
+    ),
+    ...[...actual]
+      .filter(([place, at]) => known.has(at) && !live.has(place))
+      .map(([place, at]) => `${host.name}: ${place} is looked for at ${at}, and nothing has it`),
+  ];
+}
+
+function gatewaysOf({ devices }: HostFacts): (readonly [networkId: string, address: string])[] {
+  return devices
+    .filter(({ name }) => name.startsWith('drb'))
+    .flatMap(({ networkId, addresses }) => addresses.map((address) => [networkId, address] as const));
 }
 
 /** Addresses inside overlays that are no live task's, no single container's, no VIP, no gateway and no name of the subnet itself. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { firewallDevices, ourTables, parseLinks, parseRules } from './facts.ts';
+import { firewallDevices, ourTables, parseLinks, parseRemotes, parseRules } from './facts.ts';
 
 test('links of ours are known by their name, what they are for by their alias', () => {
   const links = [
@@ -19,6 +19,24 @@ test('links of ours are known by their name, what they are for by their alias', 
     { name: 'drb0123456789', networkId: 'net1', addresses: ['10.0.1.1'] },
     { name: 'drvabcdef0123', networkId: '', addresses: [] },
   ]);
+});
+
+test('where addresses are looked for: only whole pairs, only on devices of ours', () => {
+  const devices = [{ name: 'drv1', networkId: 'net1', addresses: [] }];
+  const neighbours = [
+    { dst: '10.0.1.5', dev: 'drv1', lladdr: '02:42:0a:00:01:05', state: ['PERMANENT'] },
+    { dst: '10.0.1.6', dev: 'drv1', lladdr: '02:42:0a:00:01:06', state: ['PERMANENT'] },
+    { dst: '10.0.1.7', dev: 'eth0', lladdr: '02:42:0a:00:01:07', state: ['PERMANENT'] },
+  ];
+  const forwarding = [
+    { mac: '02:42:0a:00:01:05', ifname: 'drv1', master: 'drb1', state: 'permanent' },
+    { mac: '02:42:0a:00:01:05', ifname: 'drv1', dst: '10.77.0.2', state: 'permanent' },
+    { mac: '02:42:0a:00:01:07', ifname: 'eth0', dst: '10.77.0.2', state: 'permanent' },
+  ];
+  expect(parseRemotes(devices, JSON.stringify(neighbours), JSON.stringify(forwarding))).toEqual([
+    { networkId: 'net1', address: '10.0.1.5', host: '10.77.0.2' },
+  ]);
+  expect(parseRemotes(devices, '', '')).toEqual([]);
 });
 
 test("the kernel's own routing rules are no leftovers", () => {

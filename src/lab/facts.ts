@@ -147,16 +147,19 @@ async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Prom
     const [nsenter = '', ...prefix] = enterNetwork(power);
     return run(nsenter, [...prefix, ...words]);
   };
-  const [all, networks, links, rules, tables, firewall] = await Promise.all([
+  const [all, networks, links, neighbours, forwarding, rules, tables, firewall] = await Promise.all([
     callJson<ApiContainer[]>(host.engineSocket, 'GET', '/containers/json', { query: { all: '1' } }),
     callJson<ApiNetwork[]>(host.engineSocket, 'GET', '/networks'),
     inHost('ip', '-details', '-json', 'address', 'show'),
+    inHost('ip', '-json', '-4', 'neigh', 'show', 'nud', 'permanent'),
+    inHost('bridge', '-json', 'fdb', 'show'),
     inHost('ip', '-json', 'rule', 'show'),
     inHost('nft', '-j', 'list', 'ruleset'),
     inHost('iptables', '-w', '-S'),
   ]);
   const networkIds = new Map(networks.map((network) => [network.Id, network.Labels?.[NETWORK_LABEL]]));
   const ours = ourTables(tables);
+  const devices = parseLinks(links);
   const containers = all.filter((container) => container.Labels[TASK_LABEL] !== undefined);
   const attached = all.flatMap((container) => {
     const addresses = attachedAddresses(container, networks);
@@ -168,6 +171,7 @@ async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Prom
   );
   return {
     name: host.name,
+    address: host.address,
     nodeId,
     containers: containers.map((container) => ({
       id: container.Id,
@@ -185,7 +189,8 @@ async function hostFacts(host: HostPlan, power: ProcessId, nodeId: string): Prom
       const networkId = network.Labels?.[NETWORK_LABEL];
       return networkId === undefined ? [] : [{ name: network.Name, networkId }];
     }),
-    devices: parseLinks(links),
+    devices,
+    remotes: parseRemotes(devices, neighbours, forwarding),
     tables: ours.names,
     publishedPorts: ours.ports,
     balanced: [
@@ -248,6 +253,28 @@ export function parseLinks(text: string): HostFacts['devices'] {
       networkId: ifalias.split(' ')[2] ?? '',
       addresses: addresses.filter(({ family }) => family === 'inet').map(({ local }) => local),
     }));
+}
+
+/** What our VXLAN devices hold, from the outputs of `ip -json neigh` and `bridge -json fdb`: pairs that fit together. */
+export function parseRemotes(
+  devices: HostFacts['devices'],
+  neighbours: string,
+  forwarding: string,
+): HostFacts['remotes'] {
+  const networks = new Map(devices.map(({ name, networkId }) => [name, networkId]));
+  const entries: { ifname?: string; mac?: string; dst?: string }[] = JSON.parse(forwarding || '[]');
+  // The bridge lists a port's addresses too, without a destination.
+  const hosts = new Map(
+    entries.flatMap(({ ifname, mac, dst }) => (dst === undefined ? [] : [[`${ifname} ${mac}`, dst]])),
+  );
+  const known: { dev?: string; dst?: string; lladdr?: string }[] = JSON.parse(neighbours || '[]');
+  return known.flatMap(({ dev = '', dst, lladdr }) => {
+    const networkId = networks.get(dev);
+    const host = hosts.get(`${dev} ${lladdr}`);
+    return networkId === undefined || dst === undefined || host === undefined
+      ? []
+      : [{ networkId, address: dst, host }];
+  });
 }
 
 /** Rules in the output of `ip -json rule` that the kernel did not bring along. */
