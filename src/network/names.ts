@@ -13,6 +13,11 @@ export const NETWORK_NAME_LABEL = 'io.drover.network.name';
 export interface DeviceNames {
   bridge: string;
   vxlan: string;
+  /**
+   * Of the VXLAN device. One that the kernel draws is replaced by systemd's udev (`MACAddressPolicy=persistent`) some moments
+   * later, and with it go all neighbour entries. It is nobody's address: those of an overlay begin with 02:42.
+   */
+  vxlanMac: string;
   /** `ifalias` of both, by which leftovers are found. */
   alias: string;
 }
@@ -20,7 +25,12 @@ export interface DeviceNames {
 /** Device names fit the kernel's 15 characters. */
 export function deviceNames(nodeId: string, networkId: string): DeviceNames {
   const hash = shortHash(`${nodeId}/${networkId}`, 10);
-  return { bridge: `drb${hash}`, vxlan: `drv${hash}`, alias: `drover ${nodeId} ${networkId}` };
+  return {
+    bridge: `drb${hash}`,
+    vxlan: `drv${hash}`,
+    vxlanMac: `06:${hash.match(/../g)!.join(':')}`,
+    alias: `drover ${nodeId} ${networkId}`,
+  };
 }
 
 /** The network a device alias of this node names, or undefined if the device is not ours. */

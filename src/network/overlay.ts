@@ -161,7 +161,7 @@ export class Overlay {
 
   async #ensureVxlan(mtu: number): Promise<void> {
     const { run, dataPathAddress } = this.#deps;
-    const { vxlan, bridge, alias } = this.devices;
+    const { vxlan, vxlanMac, bridge, alias } = this.devices;
     const { vni, dataPathPort } = this.network;
     try {
       const steps = [`link set dev ${vxlan} alias "${alias}" master ${bridge} up`];
@@ -169,7 +169,7 @@ export class Overlay {
         await deleteLink(run, vxlan);
         this.#installed = undefined;
         const kind = `vxlan id ${vni} local ${dataPathAddress} dstport ${dataPathPort} nolearning proxy`;
-        steps.unshift(`link add ${vxlan} mtu ${mtu} type ${kind}`);
+        steps.unshift(`link add ${vxlan} address ${vxlanMac} mtu ${mtu} type ${kind}`);
       }
       // In one process, which outlives us: a device without the alias is nobody's, and would keep its VNI from all others.
       await run(['ip', '-batch', '-'], { input: steps.join('\n') });
