@@ -1,14 +1,20 @@
-/** When a test has failed: what the daemons of the labs said last and where the tasks stand, for a lab is gone when its failure is read. */
+/**
+ * When a test has failed: what the daemons of the labs said last, where the tasks stand, and where the hosts differ from
+ * the store, for a lab is gone when its failure is read.
+ */
 import { beforeEach } from 'vitest';
 import { DockerClient } from '../../src/docker/client.ts';
 import { logOf } from '../../src/lab/daemons.ts';
 import { logTail } from '../../src/lab/host.ts';
 import { listLabs, type Lab } from '../../src/lab/lab.ts';
+import { audit } from '../../src/lab/operations.ts';
 
 declare module 'vitest' {
   interface TaskMeta {
     /** Of a test that failed: the tasks that are to run and do not. */
     unsettled?: string[];
+    /** What the audit of the labs finds. */
+    differences?: string[];
   }
 }
 
@@ -29,6 +35,9 @@ beforeEach(({ onTestFailed, task }) => {
     const unsettled = (await Promise.all(labs.map(unsettledTasks))).flat();
     task.meta.unsettled = unsettled;
     console.error(['tasks that are to run and do not:', ...unsettled].join('\n'));
+    const differences = (await Promise.all(labs.map(audited))).flat();
+    task.meta.differences = differences;
+    console.error(['where hosts differ from the store:', ...differences].join('\n'));
   });
 });
 
@@ -71,6 +80,15 @@ async function unsettledTasks({ name, hosts, parts }: Lab): Promise<string[]> {
       );
   } catch (error) {
     return [`${name}: ${String(error)}`];
+  }
+}
+
+async function audited({ name, parts }: Lab): Promise<string[]> {
+  if (parts === 'engines') return [];
+  try {
+    return (await audit(name)).map((difference) => `${name}: ${difference}`);
+  } catch (error) {
+    return [`${name}: no audit: ${String(error)}`];
   }
 }
 
