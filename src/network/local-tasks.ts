@@ -8,7 +8,7 @@ import { CommandFailed, listOf } from './command.ts';
 import type { CommandRunner } from './command.ts';
 import type { Facts } from './facts.ts';
 import { deviceNames } from './names.ts';
-import { forgetUdpFlows, TaskNamespace } from './task-namespace.ts';
+import { changeRules, TaskNamespace } from './task-namespace.ts';
 import { nameServerRules, returnPathRules, returnRoutes, taskBalance, taskBalanced, VIP_TABLE } from './task-rules.ts';
 
 /** What the agent says of a running task. */
@@ -48,7 +48,7 @@ if [ -n "$1" ]; then
 fi
 exec nft -f -`;
 
-/** Tasks changed at the same time: each change is two short processes. */
+/** Tasks changed at the same time: each change is a short process. */
 const CONCURRENCY = 4;
 
 export class LocalTasks {
@@ -159,8 +159,7 @@ export class LocalTasks {
     const rules = renderChange(VIP_TABLE, standing, touched);
     if (rules === '') return;
     task.standing = undefined;
-    await run(['nft', '-f', '-'], { input: rules });
-    for (const backend of removedBackends(standing, touched)) await forgetUdpFlows(run, backend);
+    await changeRules(run, rules, removedBackends(standing, touched));
     task.standing = mergeBalance(standing, touched);
   }
 }

@@ -245,15 +245,17 @@ export class NodeNetwork {
     const ingressId = this.#facts.ingress()?.id;
     const ports = ingressId === undefined ? undefined : services.get(ingressId);
     const ingressCameOrWent = ingressId === undefined ? work.networks.size > 0 : work.networks.has(ingressId);
-    const balanced = await this.#attempt('service addresses', async () => {
-      const errors: unknown[] = [];
-      await this.#tasks.update(services, (error) => errors.push(error));
-      if (errors.length > 0) throw errors[0];
-    });
-    const published =
-      (!ingressCameOrWent && ports === undefined) ||
-      (await this.#attempt('published ports', () => this.#ports.update(ingressCameOrWent ? undefined : ports)));
-    if (balanced && published) return;
+    const untouched = !ingressCameOrWent && ports === undefined;
+    // Beside each other: the ports are one command, the addresses one for each task here, and neither needs the other.
+    const done = await Promise.all([
+      this.#attempt('service addresses', async () => {
+        const errors: unknown[] = [];
+        await this.#tasks.update(services, (error) => errors.push(error));
+        if (errors.length > 0) throw errors[0];
+      }),
+      untouched || this.#attempt('published ports', () => this.#ports.update(ingressCameOrWent ? undefined : ports)),
+    ]);
+    if (!done.includes(false)) return;
     for (const [networkId, keys] of services) {
       for (const serviceKey of keys) failed.add({ kind: 'service', networkId, serviceKey });
       if (keys.size === 0) failed.add({ kind: 'network', networkId });

@@ -5,7 +5,7 @@ import type { CommandRunner } from './command.ts';
 import type { Facts } from './facts.ts';
 import { hostBalance, hostTable, publishedPorts } from './host-rules.ts';
 import { deviceNames, hostTableName } from './names.ts';
-import { forgetUdpFlows } from './task-namespace.ts';
+import { changeRules } from './task-namespace.ts';
 
 export class PublishedPorts {
   readonly #nodeId: string;
@@ -37,10 +37,9 @@ export class PublishedPorts {
       [...serviceKeys].map((key) => [key, publishedPorts(this.#facts, ingress.id, key)] as const),
     );
     const rules = renderChange(shape, standing, touched);
-    if (rules !== '') await this.#run(['nft', '-f', '-'], { input: rules });
-    for (const backend of removedBackends(standing, touched)) {
-      if (hasUdp(touched, standing)) await forgetUdpFlows(this.#run, backend.split(' ')[0] ?? backend);
-    }
+    const removed = hasUdp(touched, standing) ? removedBackends(standing, touched) : [];
+    const gone = removed.map((backend) => backend.split(' ')[0] ?? backend);
+    if (rules !== '') await changeRules(this.#run, rules, gone);
     this.#standing = mergeBalance(standing, touched);
   }
 

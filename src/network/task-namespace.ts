@@ -6,7 +6,6 @@ import type { FileHandle } from 'node:fs/promises';
 import { open, readFile, stat } from 'node:fs/promises';
 import { parseIPv4, parseSubnet } from '../model/addresses.ts';
 import type { CommandRunner } from './command.ts';
-import { CommandFailed } from './command.ts';
 
 export class TaskNamespace {
   readonly #handle: FileHandle;
@@ -86,16 +85,19 @@ async function unlessEnded<T>(reading: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** $@: backends. `conntrack` ends with 1 where there is nothing to forget. */
+const CHANGE = `nft -f -
+for backend; do
+  said=$(conntrack -D -p udp --reply-src "$backend" 2>&1) && continue
+  case $said in *' 0 flow entries'*) ;; *) printf '%s\\n' "$said" >&2; exit 1 ;; esac
+done`;
+
 /**
- * Makes conntrack forget UDP flows towards a backend that has gone: without connections, nothing else would ever
- * move their clients to another (trap 6). Promises success also if there were none.
+ * Puts nft rules in force, and makes conntrack forget the UDP flows towards backends that have gone: without connections,
+ * nothing else would ever move their clients to another (trap 6). One process, for what starts it costs more than all it does.
  */
-export async function forgetUdpFlows(run: CommandRunner, backend: string): Promise<void> {
-  try {
-    await run(['conntrack', '-D', '-p', 'udp', '--reply-src', backend]);
-  } catch (error) {
-    if (!(error instanceof CommandFailed && /0 flow entries/.test(error.stderr))) throw error;
-  }
+export async function changeRules(run: CommandRunner, rules: string, gone: readonly string[]): Promise<void> {
+  await run(gone.length === 0 ? ['nft', '-f', '-'] : ['sh', '-ec', CHANGE, 'drover', ...gone], { input: rules });
 }
 
 /** /proc/net/route prints addresses as little-endian hexadecimal. */
