@@ -18,8 +18,12 @@ let failing: RegExp | undefined;
 let during: (command: string) => void;
 let network: NodeNetwork;
 
+const usual: EngineNetworks['ensure'] = ({ name }) =>
+  engineError === undefined ? Promise.resolve(name) : Promise.reject(new Error(engineError));
+let ensure = usual;
+
 const engine: EngineNetworks = {
-  ensure: ({ name }) => (engineError === undefined ? Promise.resolve(name) : Promise.reject(new Error(engineError))),
+  ensure: (wanted) => ensure(wanted),
   list: () => Promise.resolve([]),
   remove: () => (engineError === undefined ? Promise.resolve() : Promise.reject(new Error(engineError))),
 };
@@ -64,6 +68,7 @@ beforeEach(async () => {
   clock = new FakeClock();
   commands = [];
   engineError = undefined;
+  ensure = usual;
   failing = undefined;
   during = () => {};
   network = new NodeNetwork({
@@ -99,6 +104,20 @@ test('an engine that is away is named, and tried again until it is back', async 
   await network.settled();
   expect(network.degraded()).toEqual([]);
   expect(await network.prepare('app')).toMatchObject({ gateway: '10.1.0.1' });
+});
+
+test('what takes long is named while it lasts', async () => {
+  const asked = Promise.withResolvers<string>();
+  const answer = Promise.withResolvers<string>();
+  ensure = ({ name }) => (asked.resolve(name), answer.promise);
+  network.replace([app]);
+  const name = await asked.promise;
+  expect(network.degraded()).toEqual([]);
+  await clock.advance(20_000);
+  expect(network.degraded()).toEqual(['network app: has been under way for more than 20 s']);
+  answer.resolve(name);
+  await network.settled();
+  expect(network.degraded()).toEqual([]);
 });
 
 test('a network that cannot be removed yet is removed later', async () => {

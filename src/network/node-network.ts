@@ -27,6 +27,8 @@ const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 10_000;
 /** Milliseconds between two looks at what engine and administrators may have changed behind our back. */
 const RECHECK_MS = 15_000;
+/** Milliseconds that a step may take before it is called a trouble: while it lasts, no later change is in force. */
+const SLOW_MS = 20_000;
 const CONCURRENT_NETWORKS = 4;
 
 export interface NodeNetworkDeps {
@@ -66,6 +68,8 @@ export class NodeNetwork {
   #stopped = false;
   #resolverTrouble: string[] = [];
   readonly #troubles = new Map<string, string>();
+  /** The steps that are being taken, and since when on the monotonic clock. */
+  readonly #underWay = new Map<string, number>();
 
   constructor(deps: NodeNetworkDeps) {
     const { nodeId, run, dataDir, clock } = deps;
@@ -156,7 +160,14 @@ export class NodeNetwork {
   /** What does not work in full on this node, in words; empty when all is well. */
   degraded(): string[] {
     const isolated = [...this.#overlays.all()].flatMap((overlay) => overlay.degraded ?? []);
-    return [...isolated, ...this.#troublesInWords(), ...this.#resolverTrouble];
+    const slowSince = this.#deps.clock.monotonic() - SLOW_MS;
+    const slow = [...this.#underWay].filter(([, sinceMs]) => sinceMs <= slowSince);
+    return [
+      ...isolated,
+      ...this.#troublesInWords(),
+      ...slow.map(([what]) => `${what}: has been under way for more than ${SLOW_MS / 1000} s`),
+      ...this.#resolverTrouble,
+    ];
   }
 
   /** The engine has started again: it may have made its chains and bridges anew. */
@@ -286,6 +297,7 @@ export class NodeNetwork {
 
   /** True if it went well; else the reason stands in `degraded()` until it does. */
   async #attempt(what: string, action: () => Promise<void>): Promise<boolean> {
+    this.#underWay.set(what, this.#deps.clock.monotonic());
     try {
       await action();
       this.#troubles.delete(what);
@@ -295,6 +307,8 @@ export class NodeNetwork {
       if (this.#troubles.get(what) !== text) this.#log.warn({ err: error }, `${what}: does not work yet`);
       this.#troubles.set(what, text);
       return false;
+    } finally {
+      this.#underWay.delete(what);
     }
   }
 
