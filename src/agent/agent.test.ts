@@ -31,6 +31,8 @@ class RecordingNetwork implements NodeNetworkPort {
   apply(changes: readonly AssignmentChange[]): void {
     this.calls.push(`apply ${changes.length}`);
   }
+  async settled(): Promise<void> {}
+
   async prepare(networkId: string): Promise<{ engineNetwork: string; gateway: string }> {
     const reason = this.broken.get(networkId);
     if (reason !== undefined) throw new Error(reason);

@@ -14,6 +14,8 @@ const LOOK_MS = 75;
 export interface DepartureDeps {
   clock: Clock;
   log: Log;
+  /** Resolves when this node sends connections where it was last told to. */
+  settled: () => Promise<void>;
   /** How many connections the task serves now. */
   connections: (pid: number) => Promise<number>;
 }
@@ -23,6 +25,8 @@ export class Departure {
   /** On the monotonic clock. */
   #beganMs: number | undefined;
   #withdrawnMs: number | undefined;
+  #outHere = false;
+  #goingOutHere: Promise<void> | undefined;
 
   constructor(deps: DepartureDeps) {
     this.#deps = deps;
@@ -34,12 +38,26 @@ export class Departure {
     this.#beganMs ??= nowMs;
     if (this.#withdrawnMs === undefined) {
       const leftMs = this.#beganMs + WITHDRAWN_WITHIN_MS - nowMs;
-      if (task.balanced === true && leftMs > 0) return leftMs;
+      if (leftMs > 0) {
+        if (task.balanced === true) return leftMs;
+        if (!(await this.#isOutHere())) return Math.min(leftMs, LOOK_MS);
+      }
       this.#withdrawnMs = nowMs;
     }
     const leftMs = this.#withdrawnMs + (task.drainMs ?? DEFAULT_DRAIN_MS) - nowMs;
     if (leftMs <= 0 || (await this.#connections(pid)) === 0) return 0;
     return Math.min(leftMs, LOOK_MS);
+  }
+
+  /**
+   * The managers wait for this node as for any other, unless they had given it up: it comes back, and hears in one breath
+   * that its tasks are not wanted and where connections are to go instead.
+   */
+  async #isOutHere(): Promise<boolean> {
+    const { settled, clock } = this.#deps;
+    this.#goingOutHere ??= settled().then(() => void (this.#outHere = true));
+    await Promise.race([this.#goingOutHere, new Promise<void>((resolve) => clock.after(LOOK_MS, resolve))]);
+    return this.#outHere;
   }
 
   async #connections(pid: number): Promise<number> {

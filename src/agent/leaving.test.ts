@@ -22,6 +22,8 @@ let reports: TaskStatusReport[];
 /** Connections that the task serves; an error instead when they cannot be counted. */
 let connections: number | Error;
 let looks: number;
+/** When what the network was told is in force. */
+let inForce: Promise<void>;
 /** What the next probes say; undefined: passed. */
 let fault: string | undefined;
 let probed: { address: string; probe: Probe }[];
@@ -30,6 +32,7 @@ const agents: Agent[] = [];
 const network: NodeNetworkPort = {
   replace() {},
   apply() {},
+  settled: () => inForce,
   prepare: async (networkId) => ({ engineNetwork: networkId, gateway: '10.0.0.1' }),
   async expect() {},
   attach: async () => 'attached',
@@ -50,6 +53,7 @@ beforeEach(() => {
   reports = [];
   connections = 0;
   looks = 0;
+  inForce = Promise.resolve();
   fault = undefined;
   probed = [];
 });
@@ -127,6 +131,28 @@ describe('a task that is not wanted any more', () => {
   test('is stopped after 3 s even if no manager ever says that it was taken out', async () => {
     const agent = await running();
     agent.apply([leaving({ balanced: true })]);
+    await pass(2_900);
+    expect(runs()).toBe(true);
+    await pass(200);
+    expect(last().state).toBe(TaskState.SHUTDOWN);
+  });
+
+  test('runs on while its own node may still send it connections', async () => {
+    const done = Promise.withResolvers<void>();
+    inForce = done.promise;
+    const agent = await running();
+    agent.apply([leaving()]);
+    await pass(1_000);
+    expect([runs(), looks]).toEqual([true, 0]);
+    done.resolve();
+    await pass(100);
+    expect(last().state).toBe(TaskState.SHUTDOWN);
+  });
+
+  test('does not wait for ever for its own node', async () => {
+    inForce = new Promise(() => {});
+    const agent = await running();
+    agent.apply([leaving()]);
     await pass(2_900);
     expect(runs()).toBe(true);
     await pass(200);

@@ -21,6 +21,8 @@ export interface NodeNetworkPort {
   /** Takes in all facts, or what changed; the kernel follows in the background. */
   replace(all: readonly AssignmentChange[]): void;
   apply(changes: readonly AssignmentChange[]): void;
+  /** Resolves when all that was taken in so far is in force, or is said in `degraded()`. Does not reject. */
+  settled(): Promise<void>;
   /** A network that containers may be created on; rejects with the reason if there is none (yet). */
   prepare(networkId: string): Promise<{ engineNetwork: string; gateway: string }>;
   /** Before the task's container starts. */

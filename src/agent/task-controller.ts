@@ -91,7 +91,12 @@ export class TaskController {
     this.#afterReboot = start.afterReboot ?? false;
     this.#log = deps.log.child({ task: task.id, service: task.serviceName });
     const { clock, network } = deps;
-    this.#departure = new Departure({ clock, log: this.#log, connections: (pid) => network.connections(pid) });
+    this.#departure = new Departure({
+      clock,
+      log: this.#log,
+      settled: () => network.settled(),
+      connections: (pid) => network.connections(pid),
+    });
     // It has run, whatever was last written down: go on from there instead of making it again.
     const hasRun = container !== undefined && container.state !== 'created';
     if (hasRun && status.state < TaskState.STARTING) this.#reach(TaskState.STARTING, 'starting');
