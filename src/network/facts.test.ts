@@ -160,7 +160,7 @@ describe('differences', () => {
           const wanted = facts.network('a')?.remotes ?? new Map<string, string>();
           const addresses = work.addresses.get('a') ?? new Set<string>();
           const { bridge, neighbours } = forwardingBatch('v', placed, wanted, addresses);
-          expect(bridge).toHaveLength(neighbours.length);
+          expect(bridge).toHaveLength(2 * neighbours.length);
           interpret(installed, neighbours);
           for (const address of addresses) {
             const remote = wanted.get(address);

@@ -174,6 +174,8 @@ export class FakeHost {
     const namespace = `${this.#lan.name}${task.taskId}`;
     await this.network.expect(task);
     const run = await this.#lan.namespace(namespace);
+    // As the engine does: a container does not speak before its process does.
+    await run(['sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1']);
     let device = 0;
     for (const { networkId, address } of task.networks) {
       const { gateway } = await this.network.prepare(networkId);

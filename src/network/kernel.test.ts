@@ -203,6 +203,27 @@ describe.skipIf(reason !== undefined)(`three hosts${reason === undefined ? '' : 
     expect(await connect(task('t1').run, '10.233.1.2', 80)).toEqual(['t2 10.233.1.1']);
   });
 
+  test('an address that a task of another host had a moment ago leads to the one that has it now', async () => {
+    const networks = [{ networkId: APP, address: '10.233.1.30' }];
+    const start = async (taskId: string, host: FakeHost): Promise<CommandRunner> => {
+      const value = { ...endpoint(APP, host, taskId, 30, false), serviceId: 'none' };
+      await tell([{ kind: 'endpoint', key: `${APP}/${taskId}`, value }]);
+      const { pid, run } = await host.container({ taskId, networks, published: false });
+      await host.network.attach({ taskId, pid, networks, published: false });
+      return run;
+    };
+    // Its frames show host 2 where its MAC is.
+    expect(await connect(await start('m1', pick(1)), '10.233.1.2', 80)).toEqual(['t2 10.233.1.30']);
+    await pick(1).network.detach('m1');
+    await pick(1).run(['ip', 'link', 'delete', 'm1v0']);
+    await tell([{ kind: 'endpoint', key: `${APP}/m1`, value: null }]);
+    // The next one says nothing until it is asked.
+    await start('m2', pick(2));
+    expect(await connect(task('t1').run, '10.233.1.30', 80)).toEqual(['m2 10.233.1.1']);
+    await pick(2).network.detach('m2');
+    await tell([{ kind: 'endpoint', key: `${APP}/m2`, value: null }]);
+  });
+
   test('a VIP takes turns among all tasks, the caller itself among them', async () => {
     const replies = await connect(task('t1').run, '10.233.2.1', 80, 30);
     const counts = Map.groupBy(replies, nameOf);

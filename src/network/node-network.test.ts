@@ -157,7 +157,9 @@ test('a change costs its own entries, not the network', async () => {
   network.apply([remote('new', 200)]);
   await network.settled();
   expect(commands).toEqual([
-    expect.stringMatching(/^bridge -batch - fdb replace \S+ dev \S+ dst 192.168.0.2 self permanent$/),
+    expect.stringMatching(
+      /^bridge -batch - fdb replace \S+ dev \S+ dst 192.168.0.2 self permanent\nfdb replace \S+ dev \S+ master static$/,
+    ),
     expect.stringMatching(/^ip -batch - neigh replace 10.1.1.200 \S+ \S+ dev \S+ nud permanent$/),
   ]);
 });

@@ -1,7 +1,11 @@
 /**
  * One overlay on this node: the engine's bridge with this node's own gateway address, the VXLAN device in it, and
- * for every address on another node a permanent forwarding and neighbour entry instead of flooding. What stands in
- * the kernel is read once; after that a change costs its own entries.
+ * for every address on another node three lasting entries instead of learning and flooding: which port of the bridge leads
+ * to its MAC, which node the VXLAN device sends to for it, and the answer to who asks for the MAC. What stands in the kernel
+ * is read once; after that a change costs its own entries.
+ *
+ * The bridge must not learn what is behind the VXLAN device: when a task gets an address that one on another node had,
+ * the bridge would go on looking for it there, and drop what comes from there for it, until the task says something.
  */
 import { formatSubnet, macOf, parseSubnet } from '../model/addresses.ts';
 import type { NetworkAssignment } from '../model/assignments.ts';
@@ -61,10 +65,13 @@ export function forwardingBatch(
     if (before === after) continue;
     const mac = macOf(address);
     if (after === undefined) {
-      bridge.push(`fdb del ${mac} dev ${device} self`);
+      bridge.push(`fdb del ${mac} dev ${device} self`, `fdb del ${mac} dev ${device} master`);
       neighbours.push(`neigh del ${address} dev ${device}`);
     } else {
-      bridge.push(`fdb replace ${mac} dev ${device} dst ${after} self permanent`);
+      bridge.push(
+        `fdb replace ${mac} dev ${device} dst ${after} self permanent`,
+        `fdb replace ${mac} dev ${device} master static`,
+      );
       neighbours.push(`neigh replace ${address} lladdr ${mac} dev ${device} nud permanent`);
     }
   }
@@ -141,8 +148,7 @@ export class Overlay {
     // As they are now: while the commands run, an address may move, and its entry is then still to be made.
     const meant = Array.from(scope, (address) => [address, remotes.get(address)] as const);
     this.#installed = undefined;
-    if (bridge.length > 0) await this.#deps.run(['bridge', '-batch', '-'], { input: bridge.join('\n') });
-    if (neighbours.length > 0) await this.#deps.run(['ip', '-batch', '-'], { input: neighbours.join('\n') });
+    await this.#batch(bridge, neighbours);
     for (const [address, remote] of meant) {
       if (remote === undefined) installed.delete(address);
       else installed.set(address, remote);
@@ -164,7 +170,10 @@ export class Overlay {
     const { vxlan, vxlanMac, bridge, alias } = this.devices;
     const { vni, dataPathPort } = this.network;
     try {
-      const steps = [`link set dev ${vxlan} alias "${alias}" master ${bridge} up`];
+      const steps = [
+        `link set dev ${vxlan} alias "${alias}" master ${bridge} up`,
+        `link set dev ${vxlan} type bridge_slave learning off`,
+      ];
       if (!(await vxlanStands(run, vxlan, vni, dataPathAddress, dataPathPort))) {
         await deleteLink(run, vxlan);
         this.#installed = undefined;
@@ -191,34 +200,36 @@ export class Overlay {
     return underlay === undefined ? DEFAULT_MTU_BYTES : Math.min(DEFAULT_MTU_BYTES, underlay - VXLAN_OVERHEAD_BYTES);
   }
 
+  /** What is there in full. An entry without the others is from a batch that was cut off: it goes, to be made anew if it is wanted. */
   async #read(): Promise<Map<string, string>> {
     const { run } = this.#deps;
     const { vxlan } = this.devices;
+    const permanent = ['ip', '-j', '-4', 'neigh', 'show', 'dev', vxlan, 'nud', 'permanent'];
     const [fdb, neighbours] = await Promise.all([
-      listOf<{ mac: string; dst?: string }>(run, ['bridge', '-j', 'fdb', 'show', 'dev', vxlan]),
-      listOf<{ dst: string; lladdr?: string }>(run, [
-        'ip',
-        '-j',
-        '-4',
-        'neigh',
-        'show',
-        'dev',
-        vxlan,
-        'nud',
-        'permanent',
-      ]),
+      listOf<{ mac: string; dst?: string; state?: string }>(run, ['bridge', '-j', 'fdb', 'show', 'dev', vxlan]),
+      listOf<{ dst: string; lladdr?: string }>(run, permanent),
     ]);
     const remoteOf = new Map(fdb.flatMap(({ mac, dst }) => (dst === undefined ? [] : [[mac, dst]])));
+    const ports = new Set(fdb.flatMap(({ mac, dst, state }) => (dst === undefined && state === 'static' ? [mac] : [])));
     const installed = new Map<string, string>();
-    for (const { dst, lladdr } of neighbours) {
-      const remote = lladdr === macOf(dst) ? remoteOf.get(lladdr) : undefined;
-      if (remote === undefined) await run(['ip', 'neigh', 'del', dst, 'dev', vxlan]);
+    const bridge: string[] = [];
+    const ip: string[] = [];
+    for (const { dst, lladdr = '' } of neighbours) {
+      const remote = lladdr === macOf(dst) && ports.has(lladdr) ? remoteOf.get(lladdr) : undefined;
+      if (remote === undefined) ip.push(`neigh del ${dst} dev ${vxlan}`);
       else installed.set(dst, remote);
-      if (remote !== undefined) remoteOf.delete(macOf(dst));
     }
-    // An entry with only half of its pair is from a batch that was cut off: made anew, if it is wanted.
-    for (const mac of remoteOf.keys()) await run(['bridge', 'fdb', 'del', mac, 'dev', vxlan, 'self']);
+    const whole = new Set([...installed.keys()].map(macOf));
+    for (const mac of remoteOf.keys()) if (!whole.has(mac)) bridge.push(`fdb del ${mac} dev ${vxlan} self`);
+    for (const mac of ports) if (!whole.has(mac)) bridge.push(`fdb del ${mac} dev ${vxlan} master`);
+    await this.#batch(bridge, ip);
     return installed;
+  }
+
+  async #batch(bridge: readonly string[], ip: readonly string[]): Promise<void> {
+    const { run } = this.#deps;
+    if (bridge.length > 0) await run(['bridge', '-batch', '-'], { input: bridge.join('\n') });
+    if (ip.length > 0) await run(['ip', '-batch', '-'], { input: ip.join('\n') });
   }
 }
 
