@@ -71,6 +71,12 @@ export class AddressPool {
     this.#cursor = (bit + 1) % this.#size;
   }
 
+  /** The next address to be given is one after this, which was the last that was given. */
+  goOnAfter(address: number): void {
+    const bit = this.#bitOf(address);
+    if (bit !== undefined) this.#cursor = (bit + 1) % this.#size;
+  }
+
   /** Makes an address free again. What is nobody's is passed over. */
   release(address: number): void {
     this.#beyond.delete(address);

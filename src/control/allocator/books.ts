@@ -68,8 +68,18 @@ export class Books {
       this.claimNode(node);
     }
     for (const service of view.services.all()) this.claimService(service);
-    for (const task of view.tasks.all()) this.claimTask(task);
+    const newest = new Map<string, Task>();
+    for (const task of view.tasks.all()) {
+      this.claimTask(task);
+      for (const { networkId } of task.networks)
+        if ((newest.get(networkId)?.meta.createdAt ?? '') < task.meta.createdAt) newest.set(networkId, task);
+    }
     for (const attachment of view.attachments.all()) this.claimAttachment(attachment);
+    // Where the leader before was: what it took back a moment ago, others may still hold for its last owner's.
+    for (const [networkId, { networks }] of newest) {
+      const value = parseIPv4(networks.find((each) => each.networkId === networkId)?.address ?? '');
+      if (value !== undefined) this.#overlays.get(networkId)?.pool.goOnAfter(value);
+    }
   }
 
   /** Moves the books on by one committed change; returns the scarce things there may be more of now. */
