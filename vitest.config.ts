@@ -26,7 +26,9 @@ const LONGEST = [
 ];
 
 /** What takes hosts away, or counts each request that failed: nothing else is to run beside it. */
-const ALONE = ['faults', 'managers', 'robust', 'zero-downtime'].map((name) => `tests/e2e/${name}.test.ts`);
+const ALONE = ['faults', 'managers', 'many-faults', 'robust', 'zero-downtime'].map(
+  (name) => `tests/e2e/${name}.test.ts`,
+);
 
 /** Tests that need a lab. */
 function lab(project: TestProjectInlineConfiguration['test']): TestProjectInlineConfiguration {

@@ -3,6 +3,7 @@
  * themselves, and what did not break does not notice.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { seeded } from '../../src/sim/seeded.ts';
 import { eventually, get, Lab, run } from './lab.ts';
 
 const hosts = ['h1', 'h2', 'h3'];
@@ -90,7 +91,7 @@ describe('faults', () => {
     async () => {
       const seed = Number(process.env['DROVER_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
       console.log(`seed ${seed} (DROVER_SEED=${seed} repeats the choices)`);
-      const random = mulberry32(seed);
+      const random = seeded(seed);
       const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
       const before = await containers('steady');
       const askers = await containers('asker');
@@ -319,14 +320,3 @@ describe('faults', () => {
     await cleanAudit();
   });
 });
-
-/** A small seeded generator: the same seed makes the same choices. */
-function mulberry32(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
