@@ -251,6 +251,22 @@ test('a container that could not be made leaves nothing; nor does a network that
   expect(rows()).toEqual([]);
 });
 
+test('a session that is away for a moment is waited for, one that stays away is not', async () => {
+  const lost = Object.assign(new Error('there is no session with a manager'), { name: 'SessionLost' });
+  await begin();
+  registry.refusal = lost;
+  const reserving = attachments.reserve(request);
+  await clock.advance(3_000);
+  registry.refusal = undefined;
+  attachments.replace([networkFact('app')]);
+  await clock.advance(0);
+  expect((await reserving).networkId).toBe('app');
+  registry.refusal = lost;
+  const refused = attachments.reserve(request).catch((error: Error) => error.message);
+  for (let i = 0; i < 41; i++) await clock.advance(250);
+  expect(await refused).toBe(lost.message);
+});
+
 test('after a crash: what runs gets its rules, what is gone goes back, what is being made stays', async () => {
   containers.put('runs', { address: '10.1.0.20' });
   containers.put('stopped', { address: '10.1.0.21', running: false, pid: 0 });

@@ -28,6 +28,8 @@ export interface AttachmentsDeps {
   log: Log;
 }
 
+/** How long a session with a manager that has just ended may take to be back, in milliseconds. */
+const SESSION_WITHIN_MS = 10_000;
 /** How long a network may take to come up on this node, in milliseconds, and between two looks. */
 const NETWORK_WITHIN_MS = 20_000;
 const NETWORK_RETRY_MS = 250;
@@ -115,11 +117,11 @@ export class Attachments {
    * becomes of the container. Rejects with the manager's refusal, or with why there is none.
    */
   async reserve(request: AddressRequest): Promise<Reservation> {
-    const { registry, network, random } = this.#deps;
+    const { network, random } = this.#deps;
     const id = newId(random);
     this.#underWay.add(id);
     try {
-      const { networkId, address } = await registry.attach({ id, ...request });
+      const { networkId, address } = await this.#given({ id, ...request });
       const place = await this.#ready(networkId);
       await network.expect({ taskId: id, networks: [{ networkId, address }] });
       return { id, networkId, address, ...place };
@@ -258,6 +260,22 @@ export class Attachments {
       const networkId = ours.get(engineNetwork);
       return networkId === undefined ? [] : [{ networkId, address }];
     });
+  }
+
+  /** Asks until a manager answers: a session that is away for a moment is no reason to refuse a user. */
+  async #given(request: Parameters<AttachmentRegistry['attach']>[0]): Promise<{ networkId: string; address: string }> {
+    const { registry, clock } = this.#deps;
+    const deadline = clock.monotonic() + SESSION_WITHIN_MS;
+    for (;;) {
+      const seen = this.#told.count;
+      try {
+        return await registry.attach(request);
+      } catch (error) {
+        const isAway = error instanceof Error && error.name === 'SessionLost';
+        if (!isAway || clock.monotonic() >= deadline || this.#stopped) throw error;
+        await this.#told.after(seen, clock, NETWORK_RETRY_MS);
+      }
+    }
   }
 
   /** Waits until containers can be made on the network here. */

@@ -42,7 +42,10 @@ export interface NodeNetworkPort {
   degraded(): string[];
 }
 
-/** What a node asks of the managers for its single containers in overlays. Rejects with their refusal, or with why none could be asked. */
+/**
+ * What a node asks of the managers for its single containers in overlays. Rejects with their refusal, or with why none could
+ * be asked: an error with the name `SessionLost`.
+ */
 export interface AttachmentRegistry {
   /** An address in the network that `network` (name, id or its beginning) means. May be repeated with the same id. */
   attach(request: {
