@@ -220,23 +220,6 @@ describe('tasks', () => {
     expect(task('unwanted').status.state).toBe(TaskState.NEW);
   });
 
-  test('a new leader goes on after the newest address, not with one that was given back a moment ago', async () => {
-    const { store } = await setUp((tx) => {
-      tx.networks.create(networkRow('n', { IPAM: ipam('10.0.1.0/24') }));
-      const web = addService(tx, 'web', on('n'));
-      const make = (id: string, address: string, createdAt: string, state: TaskState) => {
-        const meta = { ...web.meta, createdAt };
-        tx.tasks.create(taskRow(id, web, { meta, state, networks: [{ networkId: 'n', address, aliases: [] }] }));
-      };
-      make('a', '10.0.1.20', '2026-01-01T00:00:02Z', TaskState.RUNNING);
-      make('b', '10.0.1.30', '2026-01-01T00:00:03Z', TaskState.FAILED);
-      make('c', '10.0.1.10', '2026-01-01T00:00:01Z', TaskState.RUNNING);
-    });
-    const books = new Books();
-    store.view((view) => books.rebuild(view));
-    expect(books.takeAddress('n')).toBe('10.0.1.31');
-  });
-
   test('a full network says so; the next goes on when an address is free', async () => {
     const {
       do: change,
