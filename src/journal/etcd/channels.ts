@@ -68,6 +68,11 @@ export class Channel {
     this.client = new grpc.Client(endpoint, credentials, options);
   }
 
+  /** True once it takes no more calls: there is another in its place, unless all are closed. */
+  get retired(): boolean {
+    return this.#retired;
+  }
+
   /**
    * Resolves once it is connected, or has just failed to be: then a call says why, and was not sent. Rejects with EtcdError
    * `unsent`.

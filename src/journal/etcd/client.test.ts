@@ -1,5 +1,7 @@
 /** What of etcd only shows on several members or over TLS, and that etcd in memory does what the real one does. */
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -62,6 +64,21 @@ async function countTo(last: number, journal: EtcdJournal, each: (n: number) => 
   await term?.resign();
   return made;
 }
+
+test('a call that waits to be connected goes on over the channel that takes the place of its own', async () => {
+  const etcd = await etcdOf();
+  const silent = createServer();
+  await once(silent.listen(0, '127.0.0.1'), 'listening');
+  ends.push(() => void silent.close());
+  const connected = once(silent, 'connection');
+  const client = await clientOf([`127.0.0.1:${(silent.address() as AddressInfo).port}`]);
+  const writing = client.txn({ when: [], write: [{ put: 'k', value: 'v' }], otherwise: [] });
+  const [socket] = (await connected) as [Socket];
+  client.setEndpoints(etcd.members.map(({ endpoint }) => endpoint));
+  await writing;
+  expect((await client.range({ from: 'k', to: 'l' })).rows).toMatchObject([{ key: 'k', value: 'v' }]);
+  socket.destroy();
+});
 
 test('three members: one after the other is killed and comes back, and writes and followers go on', async () => {
   const etcd = await etcdOf({ members: 3 });

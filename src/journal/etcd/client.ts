@@ -146,6 +146,11 @@ export class EtcdClient implements EtcdApi {
         if (!(error instanceof EtcdError)) throw error;
         const { failure } = error;
         if (failure !== 'unsent' && failure !== 'unknown') throw error;
+        if (failure === 'unsent' && channel.retired) {
+          // Exchanged while the call waited for it, which says nothing of any endpoint.
+          left++;
+          continue;
+        }
         this.#channels.turnFrom(channel);
         if (left <= 1 || !(again || failure === 'unsent')) throw error;
       }
