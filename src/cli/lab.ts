@@ -216,7 +216,7 @@ const audit: Command = {
   args: [],
   summary: 'Compare the store with what is really on the hosts',
   details:
-    'Looks at containers, addresses, published ports, networks, devices, nft tables and firewall rules of every host that is on.\nPrints a line per difference or leftover, and ends with 1 if there is any.',
+    'Looks at containers, addresses, published ports, networks, devices, forwarding entries, nft tables and firewall rules of\nevery host that is on.\nPrints a line per difference or leftover, and ends with 1 if there is any.',
   flags: NAME,
   async run(flags, _args, output) {
     const found = await lab.audit(flags.text('name'));

@@ -422,14 +422,16 @@ describe('the network', () => {
     await lab.docker('h1', 'service', 'rm', 'web', 'rr', 'both', 'hidden', 'sealed', 'loner', 'local', 'client', 'udp');
     await lab.docker('h1', 'network', 'rm', 'front', 'back', 'inner');
     await cleanAudit();
+    // The audit does not mind what tasks on their way out still use, and an engine takes a bridge away before it forgets it.
     for (const host of hosts) {
       await eventually(`one bridge and one VXLAN device on ${host}`, async () => {
         const links = (await lab.exec(host, 'ip', '-o', 'link')).match(/ dr[bv][0-9a-f]+(?=[:@])/g) ?? [];
         return links.length === 2;
       });
-      const rules = await lab.exec(host, 'iptables', '-S', 'DOCKER-USER');
-      expect(rules).not.toContain('DROP');
-      expect(await engine(host, 'network', 'ls', '-q', '--filter', 'label=io.drover.network.id')).toMatch(/^\w+$/);
+      const rules = () => lab.exec(host, 'iptables', '-S', 'DOCKER-USER');
+      await eventually(`no network is closed on ${host}`, async () => !(await rules()).includes('DROP'));
+      const known = () => engine(host, 'network', 'ls', '-q', '--filter', 'label=io.drover.network.id');
+      await eventually(`one network on the engine of ${host}`, async () => /^\w+$/.test(await known()));
     }
   });
 });
