@@ -30,9 +30,10 @@ export interface AttachmentsDeps {
 
 /** How long a session with a manager that has just ended may take to be back, in milliseconds. */
 const SESSION_WITHIN_MS = 10_000;
-/** How long a network may take to come up on this node, in milliseconds, and between two looks. */
+/** How long a network may take to come up on this node, in milliseconds. */
 const NETWORK_WITHIN_MS = 20_000;
-const NETWORK_RETRY_MS = 250;
+/** Between two looks for either. */
+const RETRY_SOON_MS = 250;
 const RECONCILE_MS = 30_000;
 const RETRY_MS = 5_000;
 
@@ -262,33 +263,28 @@ export class Attachments {
     });
   }
 
-  /** Asks until a manager answers: a session that is away for a moment is no reason to refuse a user. */
-  async #given(request: Parameters<AttachmentRegistry['attach']>[0]): Promise<{ networkId: string; address: string }> {
-    const { registry, clock } = this.#deps;
-    const deadline = clock.monotonic() + SESSION_WITHIN_MS;
-    for (;;) {
-      const seen = this.#told.count;
-      try {
-        return await registry.attach(request);
-      } catch (error) {
-        const isAway = error instanceof Error && error.name === 'SessionLost';
-        if (!isAway || clock.monotonic() >= deadline || this.#stopped) throw error;
-        await this.#told.after(seen, clock, NETWORK_RETRY_MS);
-      }
-    }
+  /** An address from a manager: a session that is away for a moment is no reason to refuse a user. */
+  #given(request: Parameters<AttachmentRegistry['attach']>[0]): Promise<{ networkId: string; address: string }> {
+    const isAway = (error: unknown): boolean => error instanceof Error && error.name === 'SessionLost';
+    return this.#insist(SESSION_WITHIN_MS, () => this.#deps.registry.attach(request), isAway);
   }
 
   /** Waits until containers can be made on the network here. */
-  async #ready(networkId: string): Promise<{ engineNetwork: string; gateway: string }> {
-    const { clock, network } = this.#deps;
-    const deadline = clock.monotonic() + NETWORK_WITHIN_MS;
+  #ready(networkId: string): Promise<{ engineNetwork: string; gateway: string }> {
+    return this.#insist(NETWORK_WITHIN_MS, () => this.#deps.network.prepare(networkId));
+  }
+
+  /** Asks again, at the latest when something was told, as long as it fails with what `mayPass`. Rejects with the last failure. */
+  async #insist<T>(withinMs: number, ask: () => Promise<T>, mayPass = (_error: unknown): boolean => true): Promise<T> {
+    const { clock } = this.#deps;
+    const deadline = clock.monotonic() + withinMs;
     for (;;) {
       const seen = this.#told.count;
       try {
-        return await network.prepare(networkId);
+        return await ask();
       } catch (error) {
-        if (clock.monotonic() >= deadline || this.#stopped) throw error;
-        await this.#told.after(seen, clock, NETWORK_RETRY_MS);
+        if (!mayPass(error) || clock.monotonic() >= deadline || this.#stopped) throw error;
+        await this.#told.after(seen, clock, RETRY_SOON_MS);
       }
     }
   }

@@ -25,8 +25,7 @@ export class Departure {
   /** On the monotonic clock. */
   #beganMs: number | undefined;
   #withdrawnMs: number | undefined;
-  #outHere = false;
-  #goingOutHere: Promise<void> | undefined;
+  #outHere: Promise<true> | undefined;
 
   constructor(deps: DepartureDeps) {
     this.#deps = deps;
@@ -53,11 +52,11 @@ export class Departure {
    * The managers wait for this node as for any other, unless they had given it up: it comes back, and hears in one breath
    * that its tasks are not wanted and where connections are to go instead.
    */
-  async #isOutHere(): Promise<boolean> {
+  #isOutHere(): Promise<boolean> {
     const { settled, clock } = this.#deps;
-    this.#goingOutHere ??= settled().then(() => void (this.#outHere = true));
-    await Promise.race([this.#goingOutHere, new Promise<void>((resolve) => clock.after(LOOK_MS, resolve))]);
-    return this.#outHere;
+    this.#outHere ??= settled().then(() => true);
+    const notYet = new Promise<false>((resolve) => clock.after(LOOK_MS, () => resolve(false)));
+    return Promise.race([this.#outHere, notYet]);
   }
 
   async #connections(pid: number): Promise<number> {

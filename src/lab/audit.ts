@@ -108,10 +108,18 @@ function addressDifferences(cluster: ClusterFacts): string[] {
   );
   const containers = cluster.attachments.map((each) => ({ ...each, owner: `attachment ${each.id}` }));
   return [
-    ...groupBy([...tasks, ...containers, ...vips], ({ networkId, address }) => `${address} in network ${networkId}`),
+    ...groupBy([...tasks, ...containers, ...vips], ({ networkId, address }) => placeOf(networkId, address)),
   ].flatMap(([address, users]) =>
     users.length < 2 ? [] : [`address ${address} is given to ${users.map(({ owner }) => owner).join(' and ')}`],
   );
+}
+
+function placeOf(networkId: string, address: string): string {
+  return `${address} in network ${networkId}`;
+}
+
+function isReady(cluster: ClusterFacts, nodeId: string): boolean {
+  return cluster.nodes.some(({ id, ready }) => id === nodeId && ready);
 }
 
 function isRunning(task: TaskFacts): boolean {
@@ -149,11 +157,12 @@ function containerDifferences(cluster: ClusterFacts, host: HostFacts): string[] 
 /** Both ways: a container has the addresses that its attachments say, and an attachment has its container. */
 function attachedDifferences(cluster: ClusterFacts, host: HostFacts): string[] {
   const declared = cluster.attachments.filter(({ nodeId }) => nodeId === host.nodeId);
-  const key = (networkId: string, address: string): string => `${address} in network ${networkId}`;
-  const given = new Map(declared.map(({ networkId, address, containerId }) => [key(networkId, address), containerId]));
+  const given = new Map(
+    declared.map(({ networkId, address, containerId }) => [placeOf(networkId, address), containerId]),
+  );
   const present = new Map(
     host.attached.flatMap(({ id, addresses }) =>
-      Object.entries(addresses).map(([networkId, address]) => [key(networkId, address), id] as const),
+      Object.entries(addresses).map(([networkId, address]) => [placeOf(networkId, address), id] as const),
     ),
   );
   return [
@@ -176,12 +185,11 @@ function networksOf(cluster: ClusterFacts, nodeId: string): { needed: Set<string
   const attached = cluster.attachments.filter((each) => each.nodeId === nodeId).map(({ networkId }) => networkId);
   const ingress = cluster.networks.filter((network) => network.ingress).map(({ id }) => id);
   const isPublished = cluster.services.some(({ ports }) => ports.length > 0);
-  const isNode = cluster.nodes.some(({ id, ready }) => id === nodeId && ready);
   return {
     needed: new Set([
       ...here.filter(isRunning).flatMap((task) => Object.keys(task.addresses)),
       ...attached,
-      ...(isNode && isPublished ? ingress : []),
+      ...(isReady(cluster, nodeId) && isPublished ? ingress : []),
     ]),
     allowed: new Set([
       ...here.filter((task) => !OVER.has(task.state)).flatMap((task) => Object.keys(task.addresses)),
@@ -220,14 +228,13 @@ function networkDifferences(cluster: ClusterFacts, host: HostFacts): string[] {
 function ruleDifferences(cluster: ClusterFacts, host: HostFacts, hosts: readonly HostFacts[]): string[] {
   const isNode = cluster.nodes.some(({ id }) => id === host.nodeId);
   const declared = new Set(isNode ? cluster.services.flatMap(({ ports }) => ports) : []);
-  const isReady = cluster.nodes.some(({ id, ready }) => id === host.nodeId && ready);
   const present = new Set(host.publishedPorts);
   const devices = new Set(host.devices.map(({ name }) => name));
   return [
     ...(isNode
       ? []
       : host.tables.map((table) => `${host.name}: nft table ${table} stands, but the host is in no cluster`)),
-    ...(isReady
+    ...(isReady(cluster, host.nodeId)
       ? [...declared]
           .filter((port) => !present.has(port))
           .map((port) => `${host.name}: published port ${port} is not answered`)
@@ -249,8 +256,7 @@ function ruleDifferences(cluster: ClusterFacts, host: HostFacts, hosts: readonly
 
 /** Both ways: what is on another host has its entry in each VXLAN device of its network, and an entry leads to something. */
 function remoteDifferences(cluster: ClusterFacts, host: HostFacts, hosts: readonly HostFacts[]): string[] {
-  if (!cluster.nodes.some(({ id, ready }) => id === host.nodeId && ready)) return [];
-  const key = (networkId: string, address: string): string => `${address} in network ${networkId}`;
+  if (!isReady(cluster, host.nodeId)) return [];
   const here = new Set(host.devices.filter(({ name }) => name.startsWith('drv')).map(({ networkId }) => networkId));
   const others = hosts.filter((other) => other.nodeId !== '' && other.nodeId !== host.nodeId);
   const expected = new Map<string, HostFacts>();
@@ -264,15 +270,16 @@ function remoteDifferences(cluster: ClusterFacts, host: HostFacts, hosts: readon
         .map(({ networkId, address }) => [networkId, address] as const),
       ...gatewaysOf(other),
     ];
-    for (const [networkId, address] of placed) if (here.has(networkId)) expected.set(key(networkId, address), other);
+    for (const [networkId, address] of placed)
+      if (here.has(networkId)) expected.set(placeOf(networkId, address), other);
   }
-  const actual = new Map(host.remotes.map((each) => [key(each.networkId, each.address), each.host]));
+  const actual = new Map(host.remotes.map((each) => [placeOf(each.networkId, each.address), each.host]));
   const live = new Set(
     [
       ...cluster.tasks.filter((task) => !OVER.has(task.state)).flatMap(({ addresses }) => Object.entries(addresses)),
       ...cluster.attachments.map(({ networkId, address }) => [networkId, address] as const),
       ...hosts.flatMap(gatewaysOf),
-    ].map(([networkId, address]) => key(networkId, address)),
+    ].map(([networkId, address]) => placeOf(networkId, address)),
   );
   // The gateways of a host that is off are not known here.
   const known = new Set(hosts.map(({ address }) => address));

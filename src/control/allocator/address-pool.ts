@@ -68,7 +68,7 @@ export class AddressPool {
     if (bit === undefined || this.#isSet(bit)) return;
     this.#set(bit);
     this.#free -= 1;
-    this.#cursor = (bit + 1) % this.#size;
+    this.goOnAfter(address);
   }
 
   /** The next address to be given is one after this, which was the last that was given. */

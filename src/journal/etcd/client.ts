@@ -137,7 +137,8 @@ export class EtcdClient implements EtcdApi {
   /** Asks the current endpoint, then the others, as long as none answers and asking again does no harm. */
   async #anywhere<T>(call: Pick<Call, 'again' | 'tryMs'>, ask: (channel: Channel) => Promise<T>): Promise<T> {
     const { again, tryMs = this.#tryMs } = call;
-    for (let left = this.#channels.endpoints.length; ; left--) {
+    let left = this.#channels.endpoints.length;
+    for (;;) {
       const channel = this.#channels.current();
       try {
         await channel.ready(tryMs);
@@ -146,13 +147,10 @@ export class EtcdClient implements EtcdApi {
         if (!(error instanceof EtcdError)) throw error;
         const { failure } = error;
         if (failure !== 'unsent' && failure !== 'unknown') throw error;
-        if (failure === 'unsent' && channel.retired) {
-          // Exchanged while the call waited for it, which says nothing of any endpoint.
-          left++;
-          continue;
-        }
+        // Exchanged while the call waited for it, which says nothing of any endpoint.
+        if (failure === 'unsent' && channel.retired) continue;
         this.#channels.turnFrom(channel);
-        if (left <= 1 || !(again || failure === 'unsent')) throw error;
+        if (--left <= 0 || !(again || failure === 'unsent')) throw error;
       }
     }
   }
