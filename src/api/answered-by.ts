@@ -4,10 +4,11 @@
  */
 
 /**
- * `leader`: what writes, and what needs the sessions of agents, which the leader has. `route`: the route's own code hands on
- * what concerns the cluster, because one request is for the host's engine as well.
+ * - `leader`: what writes, and what needs the sessions of agents, which the leader has.
+ * - `replica`: what only reads the state. Here, unless an answer that was given here rests on more of it than is known here.
+ * - `route`: the route's own code hands on what concerns the cluster, because one request is for the host's engine as well.
  */
-export type AnsweredBy = 'here' | 'leader' | 'route';
+export type AnsweredBy = 'here' | 'replica' | 'leader' | 'route';
 
 const ROUTES: Readonly<Record<string, AnsweredBy>> = {
   'GET /_ping': 'here',
@@ -21,7 +22,7 @@ const ROUTES: Readonly<Record<string, AnsweredBy>> = {
   'GET /containers/json': 'here',
   'GET /containers/:id/json': 'here',
 
-  'GET /swarm': 'here',
+  'GET /swarm': 'replica',
   'POST /swarm/init': 'here',
   'POST /swarm/join': 'here',
   'POST /swarm/leave': 'here',
@@ -29,29 +30,29 @@ const ROUTES: Readonly<Record<string, AnsweredBy>> = {
   'GET /swarm/unlockkey': 'here',
   'POST /swarm/unlock': 'here',
 
-  'GET /nodes': 'here',
-  'GET /nodes/:id': 'here',
+  'GET /nodes': 'replica',
+  'GET /nodes/:id': 'replica',
   'POST /nodes/:id/update': 'leader',
   'DELETE /nodes/:id': 'leader',
 
-  'GET /services': 'here',
-  'GET /services/:id': 'here',
+  'GET /services': 'replica',
+  'GET /services/:id': 'replica',
   'POST /services/create': 'leader',
   'POST /services/:id/update': 'leader',
   'DELETE /services/:id': 'leader',
   'GET /services/:id/logs': 'leader',
 
-  'GET /tasks': 'here',
-  'GET /tasks/:id': 'here',
+  'GET /tasks': 'replica',
+  'GET /tasks/:id': 'replica',
   'GET /tasks/:id/logs': 'leader',
 
-  'GET /secrets': 'here',
-  'GET /secrets/:id': 'here',
+  'GET /secrets': 'replica',
+  'GET /secrets/:id': 'replica',
   'POST /secrets/create': 'leader',
   'POST /secrets/:id/update': 'leader',
   'DELETE /secrets/:id': 'leader',
-  'GET /configs': 'here',
-  'GET /configs/:id': 'here',
+  'GET /configs': 'replica',
+  'GET /configs/:id': 'replica',
   'POST /configs/create': 'leader',
   'POST /configs/:id/update': 'leader',
   'DELETE /configs/:id': 'leader',
@@ -72,14 +73,14 @@ const ROUTES: Readonly<Record<string, AnsweredBy>> = {
   'POST /drover/secrets/prune': 'leader',
   'POST /drover/configs/:id/rotate': 'leader',
   'POST /drover/configs/prune': 'leader',
-  'GET /drover/rebalance': 'here',
+  'GET /drover/rebalance': 'replica',
   'POST /drover/rebalance': 'leader',
   'POST /drover/services/:id/promote': 'leader',
   'POST /drover/services/:id/confirm': 'leader',
   'POST /drover/services/:id/abort': 'leader',
-  'GET /drover/stacks': 'here',
-  'GET /drover/stacks/:name/history': 'here',
-  'GET /drover/stacks/:name/history/:revision': 'here',
+  'GET /drover/stacks': 'replica',
+  'GET /drover/stacks/:name/history': 'replica',
+  'GET /drover/stacks/:name/history/:revision': 'replica',
   'POST /drover/stacks/:name/rollback': 'leader',
   'GET /drover/tasks/:id/top': 'leader',
   'GET /drover/tasks/:id/stats': 'leader',

@@ -1,7 +1,7 @@
 /**
  * The leader as the API of a manager that follows needs it: what only the leader can answer is relayed there, over a stream that
  * other managers have to its API (dispatch/leader-link.ts), and the answer is held until this manager's replica shows what it
- * rests on, so that who asks here reads what they wrote.
+ * rests on. Where that takes too long the leader is asked for what is read, too: so who asks here reads what they wrote.
  *
  * - While the leader changes, who asks sees a pause and no error: what has surely not been begun waits for the next leader, for
  *   WAIT_MS at most, and is relayed there (or answered here, if that is this manager). What may have been begun is never sent twice.
@@ -18,6 +18,7 @@ import { answerFor, ApiError, NO_LEADER, unavailable } from './errors.ts';
 import { forwardUpgrade, plainError } from './hijack.ts';
 import { forward, hasBody, INDEX_HEADER, sendError, UNBEGUN_HEADER, type Upstream } from './proxy.ts';
 import type { RequestTarget } from './request-target.ts';
+import type { Store } from '../store/store.ts';
 
 /** Who leads, as this manager knows. */
 export interface Leadership {
@@ -41,16 +42,20 @@ const WAIT_MS = 6_000;
 const RETRY_MS = 100;
 /** A leader that could not be reached is not dialled again for so long, however many wait for it. */
 const REDIAL_MS = 500;
-/** How long an answer is held for the replica to catch up. */
-const CATCH_UP_MS = 5_000;
+/** How long an answer is held for the replica to catch up: for the sake of what is not asked of the leader, such as networks. */
+const CATCH_UP_MS = 2_000;
 /** What an answer that could be held no longer says. */
-const BEHIND = warning('this manager is behind the leader: what it shows may not have this change yet');
+const BEHIND = warning('this manager is behind the leader: networks and events here may not have this change yet');
+const NOT_SHOWN =
+  'is not known here, but this manager is behind what it has answered, and no leader can be asked: try again in a moment, or ask another manager';
 /** For a header: quoted, with the code for "miscellaneous". */
 const LEADERLESS = warning(`${NO_LEADER} What is shown may be old.`);
 
 export class Leader {
   readonly #deps: ApiDeps;
   readonly #tunnelled = new WeakSet<Duplex>();
+  /** Up to which transaction the answers rest on the state that were given here and came from the leader. */
+  readonly #answered = new WeakMap<Store, number>();
   /** The leader that could not be reached last, and when that was, by the monotonic clock. */
   #unreached: { nodeId: string | undefined; atMs: number } | undefined;
   /** Serves this manager's own API on a stream. */
@@ -92,9 +97,11 @@ export class Leader {
     return this.isElsewhere && this.known.leader === undefined;
   }
 
-  /** Whether the route of this pattern is to be answered by another manager than this one. */
-  answers(method: string, pattern: string): boolean {
-    return this.isElsewhere && answeredBy(method, pattern) === 'leader';
+  /** Whether a request, for the route of this pattern, is to be answered by another manager than this one. */
+  answers(request: IncomingMessage, pattern: string): boolean {
+    if (!this.isElsewhere) return false;
+    const by = answeredBy(request.method ?? '', pattern);
+    return by === 'leader' || (by === 'replica' && (this.isRelayed(request) || (this.#isBehind && !this.isMissing)));
   }
 
   /**
@@ -104,6 +111,15 @@ export class Leader {
   takesOver(error: unknown, request: IncomingMessage, pattern: string): boolean {
     if (!(error instanceof Error && error.name === 'NotLeading') || this.isRelayed(request)) return false;
     return this.#deps.tunnel !== undefined && answeredBy(request.method ?? '', pattern) === 'leader';
+  }
+
+  /**
+   * What is answered in the place of `error`: that there is no such object is not said while this manager does not show all that
+   * it has answered, because who made it here a moment ago would believe it lost.
+   */
+  doubting(error: unknown): unknown {
+    if (!(error instanceof ApiError) || error.status !== 404 || !this.isElsewhere || !this.#isBehind) return error;
+    return unavailable(`${error.message.replace(/ not found$/, '')}: ${NOT_SHOWN}`);
   }
 
   /** For a route that hands on only a part of what is asked, before it begins: rejects with ApiError 503 if there is nobody to ask. */
@@ -168,7 +184,7 @@ export class Leader {
       const body: unknown = JSON.parse(await text(answer));
       const { statusCode = 502 } = answer;
       if (statusCode >= 300) throw new ApiError(statusCode, (body as { message: string }).message);
-      await this.#caughtUp(answer);
+      await this.#caughtUp(answer, method);
       return body;
     } catch (error) {
       throw error instanceof ApiError ? error : unavailable(brokenOff(method, error as Error));
@@ -202,7 +218,7 @@ export class Leader {
     return {
       connection: { createConnection: () => stream },
       away: (error) => brokenOff(request.method, error),
-      answered: (answer) => this.#caughtUp(answer),
+      answered: (answer) => this.#caughtUp(answer, request.method),
     };
   }
 
@@ -260,15 +276,32 @@ export class Leader {
     return new Promise((resolve) => this.#deps.clock.after(RETRY_MS, resolve));
   }
 
-  /** Resolves, with what is to be said of it, once the replica shows what the answer rests on, or after CATCH_UP_MS. */
-  async #caughtUp(answer: IncomingMessage): Promise<Record<string, string>> {
+  /** Whether the replica does not show yet what somebody was told here. */
+  get #isBehind(): boolean {
+    const store = this.#deps.store();
+    return store !== undefined && store.index < (this.#answered.get(store) ?? 0);
+  }
+
+  /**
+   * Resolves, with what is to be said of it, once the replica shows what the answer of a change rests on, or after CATCH_UP_MS.
+   * Until the replica does, whatever is read of the state here is asked of the leader (`answers`).
+   */
+  async #caughtUp(answer: IncomingMessage, method: string | undefined): Promise<Record<string, string>> {
     const index = Number(answer.headers[INDEX_HEADER] ?? 0);
+    const store = this.#deps.store();
+    if (store === undefined) return {};
+    const remember = () => this.#answered.set(store, Math.max(index, this.#answered.get(store) ?? 0));
+    if (isRead(method)) {
+      remember();
+      return {};
+    }
     const limit = new AbortController();
     const timer = this.#deps.clock.after(CATCH_UP_MS, () => limit.abort(new Error('too late')));
     try {
-      await this.#deps.store()?.reached(index, limit.signal);
+      await store.reached(index, limit.signal);
       return {};
     } catch (error) {
+      remember();
       this.#deps.log.warn({ err: error, index }, 'the state here does not come up to what the leader answered');
       return { Warning: BEHIND };
     } finally {
@@ -280,9 +313,13 @@ export class Leader {
 /** What is said of a leader that broke off before it answered: of a change nobody can tell whether it was made. */
 function brokenOff(method: string | undefined, { message }: Error): string {
   const what = `The leader of the swarm went away before it answered (${message})`;
-  return method === 'GET' || method === 'HEAD'
+  return isRead(method)
     ? `${what}. Try again in a moment.`
     : `${what}: it is not known whether this change was made. Look before you try again.`;
+}
+
+function isRead(method: string | undefined): boolean {
+  return method === 'GET' || method === 'HEAD';
 }
 
 function warning(words: string): string {

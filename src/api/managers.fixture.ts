@@ -9,11 +9,18 @@ export interface ApiManager extends TestApi {
   member: Member;
   /** What this manager believes, if not what is so. */
   believes: Leadership | undefined;
+  /** In order, as it lists them. */
+  configNames(): Promise<string[]>;
 }
 
 export interface ApiManagers extends Managers {
   apis: ApiManager[];
+  /** What `asked` comes to while the time of all managers goes on. */
+  overTime<T>(asked: Promise<T>): Promise<T>;
 }
+
+/** The body that makes a config. */
+export const config = (Name: string) => ({ Name, Labels: {}, Data: 'aGVsbG8=' });
 
 /** `count` managers, the first of which leads; `playEngine` answers what reaches an engine. */
 export async function apiManagers(
@@ -42,11 +49,21 @@ export async function apiManagers(
       random: Math.random,
     });
     started.cluster.current = { ...started.cluster.current, nodeId: member.nodeId };
-    apis.push({ ...started, member, believes: undefined });
+    const configNames = async () => {
+      const { json: list } = await started.call('GET', '/configs');
+      return (list as { Spec: { Name: string } }[]).map(({ Spec }) => Spec.Name).toSorted();
+    };
+    apis.push({ ...started, member, believes: undefined, configNames });
   }
   return {
     ...all,
     apis,
+    async overTime(asked) {
+      const over = new AbortController();
+      const done = asked.finally(() => over.abort());
+      while (!over.signal.aborted) for (const { clock } of apis) await clock.advance(100);
+      return done;
+    },
     async stepDown() {
       leader = undefined;
       await all.stepDown();

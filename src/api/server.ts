@@ -115,7 +115,7 @@ function application(api: ApiContext, routes: string[]): FastifyInstance {
     api.events.follow(api.deps.store());
     // Before its body is touched: it streams to the engine, or to the leader.
     if (request.is404) return api.passOn(request, reply);
-    if (api.leader.answers(request.method, request.routeOptions.url ?? '')) return api.passToLeader(request, reply);
+    if (api.leader.answers(request.raw, request.routeOptions.url ?? '')) return api.passToLeader(request, reply);
     const warning = api.leader.warning();
     if (warning !== '') void reply.header('Warning', warning);
     return undefined;
@@ -138,7 +138,7 @@ function application(api: ApiContext, routes: string[]): FastifyInstance {
       return api.passToLeader(request, reply);
     if (api.leader.isRelayed(request.raw) && (error as Error).name === 'NotLeading')
       void reply.header(UNBEGUN_HEADER, '1');
-    const { status, message, unexpected } = answerFor(error);
+    const { status, message, unexpected } = answerFor(api.leader.doubting(error));
     if (unexpected)
       api.deps.log.error({ err: error, method: request.method, url: request.url }, 'a request failed unexpectedly');
     return reply.code(status).header('content-type', 'application/json').send(JSON.stringify({ message }));
@@ -202,7 +202,7 @@ function upgrade(api: ApiContext, request: IncomingMessage, socket: Duplex, head
     return;
   }
   if (isExec(request.method, target.route)) {
-    if (api.leader.answers('POST', EXEC_ROUTE))
+    if (api.leader.answers(request, EXEC_ROUTE))
       void api.leader.relayUpgrade(request, socket, head, { target, answerHeaders });
     else void execUpgrade(api, request, socket, head);
     return;

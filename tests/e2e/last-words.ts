@@ -2,12 +2,15 @@
  * What failed, in short, after all else: of a long run often only the end is kept, and the full report of many failures is
  * longer than that.
  */
+import { stripVTControlCharacters } from 'node:util';
 import type { Reporter, TestModule } from 'vitest/node';
 
 const FAILURES = 4;
 /** Of the first, which may be the cause of all others, and of each of those. */
 const ERROR_CHARACTERS = { first: 400, other: 120 };
 const LINES = { first: 4, other: 0 };
+/** Of what was expected and what came. */
+const DIFF_LINES = 6;
 const LINE_CHARACTERS = 160;
 
 export class LastWords implements Reporter {
@@ -21,8 +24,16 @@ export class LastWords implements Reporter {
       const { unsettled = [], differences = [] } = test.meta();
       console.error(`failed: ${test.module.relativeModuleId}: ${test.fullName}`);
       console.error(`  ${(error?.message ?? 'no error').slice(0, ERROR_CHARACTERS[which])}`);
-      for (const line of [...differences, ...unsettled].slice(0, LINES[which]))
+      const told = i === 0 ? changesIn(error?.diff ?? '').slice(0, DIFF_LINES) : [];
+      for (const line of [...told, ...[...differences, ...unsettled].slice(0, LINES[which])])
         console.error(`  ${line.slice(0, LINE_CHARACTERS)}`);
     }
   }
+}
+
+/** The lines of a diff that say a difference, without its heading. */
+function changesIn(diff: string): string[] {
+  return stripVTControlCharacters(diff)
+    .split('\n')
+    .filter((line) => /^[+-] (?!Expected$|Received$)/.test(line) && !/^[+-] [[\]{}]/.test(line));
 }

@@ -69,16 +69,20 @@ export class Writer {
     const name = `${this.#prefix}${at}`;
     const askedMs = performance.now();
     const made = await ask(socket, 'POST', '/configs/create', { Name: name, Labels: {}, Data: 'eA==' });
+    const madeMs = performance.now();
     if (made.status !== 201) {
       const why = made.status === 0 ? made.body : `${made.status} ${made.body}`;
       this.refusals.set(why, (this.refusals.get(why) ?? 0) + 1);
       return;
     }
-    this.acknowledged.push({ name, askedMs, atMs: performance.now() });
+    this.acknowledged.push({ name, askedMs, atMs: madeMs });
     const { ID: id }: { ID: string } = JSON.parse(made.body);
     const read = await ask(socket, 'GET', `/configs/${id}`);
     if (read.status !== 200 && read.status !== 0 && read.status !== 503)
-      this.wrong.push(`${name} was acknowledged, and then read from the same manager: ${read.status} ${read.body}`);
+      this.wrong.push(
+        `${name}: ${read.status} by socket ${at % this.#sockets.length}, which made it in ${Math.round(madeMs - askedMs)} ms` +
+          ` ("${made.warning ?? ''}"); now it says ${read.body} ("${read.warning ?? ''}")`,
+      );
   }
 }
 
@@ -105,7 +109,7 @@ export function ask(
   method: string,
   path: string,
   body?: object,
-): Promise<{ status: number; body: string }> {
+): Promise<{ status: number; body: string; warning?: string }> {
   return new Promise((done) => {
     const socketPath = socket.replace(/^unix:\/\//, '');
     const headers = body === undefined ? {} : { 'content-type': 'application/json' };
@@ -113,7 +117,9 @@ export function ask(
       let text = '';
       response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
       response.on('error', (error) => done({ status: 0, body: error.message }));
-      response.on('end', () => done({ status: response.statusCode ?? 0, body: text }));
+      response.on('end', () =>
+        done({ status: response.statusCode ?? 0, body: text, warning: response.headers.warning }),
+      );
     });
     call.on('timeout', () => call.destroy(new Error(`no answer within ${ANSWER_MS} ms`)));
     call.on('error', (error) => done({ status: 0, body: error.message }));
