@@ -47,7 +47,7 @@ const CATCH_UP_MS = 2_000;
 /** What an answer that could be held no longer says. */
 const BEHIND = warning('this manager is behind the leader: networks and events here may not have this change yet');
 const NOT_SHOWN =
-  'is not known here, but this manager is behind what it has answered, and no leader can be asked: try again in a moment, or ask another manager';
+  'is not known here, but this manager is behind what it has answered: try again in a moment, or ask another manager';
 /** For a header: quoted, with the code for "miscellaneous". */
 const LEADERLESS = warning(`${NO_LEADER} What is shown may be old.`);
 
