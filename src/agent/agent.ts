@@ -27,7 +27,7 @@ export interface AgentDeps {
   network: NodeNetworkPort;
   /** Who else lives by the facts, in the same order as the network, and after it. */
   attachments?: Pick<Attachments, 'replace' | 'apply'>;
-  memory: Pick<AgentMemory, 'load' | 'replace' | 'apply' | 'saveStatus' | 'forgetStatus' | 'saveBootId'>;
+  memory: Pick<AgentMemory, 'load' | 'replace' | 'apply' | 'saveStatus' | 'forgetStatus' | 'saveBootId' | 'catchUp'>;
   /** Where tasks find their secrets and configs. */
   files: TaskFiles;
   /** Of `readBootId()`: tells a restart of the daemon from one of the host. */
@@ -121,6 +121,7 @@ export class Agent {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const timer of this.#timers) timer.cancel();
+    this.#remember(() => this.#deps.memory.catchUp());
     await Promise.all([this.#watch.stop(), ...[...this.#controllers.values()].map((controller) => controller.stop())]);
   }
 
@@ -225,7 +226,7 @@ export class Agent {
     this.#found?.delete(taskId);
   }
 
-  /** A full disk costs the memory of it, and nothing else: managers and the engine know it as well. */
+  /** What a full disk has no room for is written later (`catchUp`), and costs nothing else: managers and the engine know it as well. */
   #remember(write: () => void): void {
     try {
       write();
@@ -267,6 +268,7 @@ export class Agent {
 
   #reconcileLater(): void {
     const timer = this.#deps.clock.after(RECONCILE_MS, () => {
+      this.#remember(() => this.#deps.memory.catchUp());
       void this.#reconcile();
       this.#reconcileLater();
     });

@@ -1,12 +1,17 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
+  closeSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -86,6 +91,38 @@ test('a file that is damaged inside is set aside as well', () => {
   expect(second.load().facts).toBeUndefined();
   second.close();
   expect(readFileSync(`${path}.damaged`).equals(bytes)).toBe(true);
+});
+
+test('what a full disk had no room for is written once there is room', () => {
+  const disk = join(folder, 'disk');
+  mkdirSync(disk);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=512k', 'tmpfs', disk]);
+  try {
+    const onDisk = join(disk, 'agent.db');
+    const first = AgentMemory.open(onDisk, silentLog);
+    first.replace([peer('gone')]);
+    first.saveStatus('ended', status);
+    const filler = join(disk, 'filler');
+    const fd = openSync(filler, 'w');
+    expect(() => {
+      for (;;) writeSync(fd, Buffer.alloc(4096));
+    }).toThrow(/ENOSPC/);
+    closeSync(fd);
+    const many = Array.from({ length: 500 }, (_, i) => peer(`node${i}`));
+    expect(() => first.apply(many)).toThrow(/full/);
+    expect(() => first.apply([{ kind: 'peer', key: 'net/gone', value: null }])).toThrow(/full/);
+    expect(() => first.forgetStatus('ended')).toThrow(/full/);
+    rmSync(filler);
+    first.catchUp();
+    first.close();
+    const second = AgentMemory.open(onDisk, silentLog);
+    const { facts, statuses } = second.load();
+    expect(facts?.map(({ key }) => key).toSorted()).toEqual(many.map(({ key }) => key).toSorted());
+    expect(statuses).toEqual(new Map());
+    second.close();
+  } finally {
+    execFileSync('umount', ['-l', disk]);
+  }
 });
 
 test('the boot is the same as long as the host is up', async () => {

@@ -31,7 +31,21 @@ export interface Remembered {
   bootId: string | undefined;
 }
 
+/** What is to be written, the newest of each alone. */
+interface Due {
+  /** What was written of facts before holds no more. */
+  anew: boolean;
+  /** By kind and key. */
+  facts: Map<string, AssignmentChange>;
+  /** By task id; null: forgotten. */
+  statuses: Map<string, TaskStatus | null>;
+  bootId: string | undefined;
+}
+
+const nothing = (): Due => ({ anew: false, facts: new Map(), statuses: new Map(), bootId: undefined });
+
 export class AgentMemory {
+  #due = nothing();
   readonly #database: DatabaseSync;
   readonly #put: StatementSync;
   readonly #drop: StatementSync;
@@ -93,39 +107,39 @@ export class AgentMemory {
     };
   }
 
-  /** These are all facts now. */
+  /** These are all facts now. Each write @throws what SQLite does, and is made by the next one that succeeds, or by `catchUp`. */
   replace(facts: readonly AssignmentChange[]): void {
-    this.#transaction(() => {
-      this.#database.exec('DELETE FROM facts');
-      for (const fact of facts) this.#write(fact);
-      this.#putSetting.run('complete', 'yes');
-    });
-  }
-
-  apply(changes: readonly AssignmentChange[]): void {
-    this.#transaction(() => {
-      for (const change of changes) {
-        if (change.value === null) this.#drop.run(change.kind, change.key);
-        else this.#write(change);
-      }
-    });
+    this.#due.anew = true;
+    this.#due.facts.clear();
+    this.apply(facts);
   }
 
   /** Secrets are not written down: whoever needs one again gets it from a manager. */
-  #write(fact: AssignmentChange): void {
-    if (fact.kind !== 'secret') this.#put.run(fact.kind, fact.key, JSON.stringify(fact));
+  apply(changes: readonly AssignmentChange[]): void {
+    for (const change of changes)
+      if (change.kind !== 'secret') this.#due.facts.set(`${change.kind} ${change.key}`, change);
+    this.#write();
   }
 
   saveStatus(taskId: string, status: TaskStatus): void {
-    this.#putStatus.run(taskId, JSON.stringify(status));
+    this.#due.statuses.set(taskId, status);
+    this.#write();
   }
 
   forgetStatus(taskId: string): void {
-    this.#dropStatus.run(taskId);
+    this.#due.statuses.set(taskId, null);
+    this.#write();
   }
 
   saveBootId(bootId: string): void {
-    this.#putSetting.run('bootId', bootId);
+    this.#due.bootId = bootId;
+    this.#write();
+  }
+
+  /** Makes the writes that have failed, if any: a disk that was full may have room again. */
+  catchUp(): void {
+    const { anew, facts, statuses, bootId } = this.#due;
+    if (anew || facts.size > 0 || statuses.size > 0 || bootId !== undefined) this.#write();
   }
 
   close(): void {
@@ -137,15 +151,34 @@ export class AgentMemory {
     return row === undefined ? undefined : String(row.value);
   }
 
-  #transaction(write: () => void): void {
-    this.#database.exec('BEGIN');
+  /** Writes all that is due in one piece. What stays due when it fails is no more than there is to be known. */
+  #write(): void {
     try {
-      write();
+      this.#database.exec('BEGIN');
+      this.#writeRows(this.#due);
       this.#database.exec('COMMIT');
     } catch (error) {
-      this.#database.exec('ROLLBACK');
+      // A full disk has it rolled back already.
+      if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
       throw error;
     }
+    this.#due = nothing();
+  }
+
+  #writeRows({ anew, facts, statuses, bootId }: Due): void {
+    if (anew) {
+      this.#database.exec('DELETE FROM facts');
+      this.#putSetting.run('complete', 'yes');
+    }
+    for (const change of facts.values()) {
+      if (change.value === null) this.#drop.run(change.kind, change.key);
+      else this.#put.run(change.kind, change.key, JSON.stringify(change));
+    }
+    for (const [taskId, status] of statuses) {
+      if (status === null) this.#dropStatus.run(taskId);
+      else this.#putStatus.run(taskId, JSON.stringify(status));
+    }
+    if (bootId !== undefined) this.#putSetting.run('bootId', bootId);
   }
 }
 

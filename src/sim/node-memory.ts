@@ -7,7 +7,10 @@ import type { AssignmentChange } from '../model/assignments.ts';
 import type { TaskStatus } from '../model/objects.ts';
 import type { Chance } from './seeded.ts';
 
-type Memory = Pick<AgentMemory, 'load' | 'replace' | 'apply' | 'saveStatus' | 'forgetStatus' | 'saveBootId'>;
+type Memory = Pick<
+  AgentMemory,
+  'load' | 'replace' | 'apply' | 'saveStatus' | 'forgetStatus' | 'saveBootId' | 'catchUp'
+>;
 
 interface Content {
   facts: Map<string, string> | undefined;
@@ -55,6 +58,9 @@ export class NodeMemory implements Memory {
   saveBootId(bootId: string): void {
     this.#write((content) => void (content.bootId = bootId));
   }
+
+  /** Its disk always has room. */
+  catchUp(): void {}
 
   /** The host lost its power: the last writes may be missing. */
   powerCut(chance: Chance): void {
