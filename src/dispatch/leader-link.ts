@@ -1,7 +1,7 @@
 /**
  * A manager's way to the one that leads: one connection, kept, on which it passes on what nodes ask of it and what its users ask
- * of its API, each on a stream of its own. Promises: what is under way fails as soon as another leads or the leader is silent
- * for SILENT_MS, so nobody waits for one that was paused or lost power; when it fails before the leader took it up, that is said.
+ * of its API, each on a stream of its own. Promises: what is under way fails soon after another leads (LAST_WORD_MS) or the leader
+ * is silent for SILENT_MS, so nobody waits for one that was paused or lost power; when it fails before the leader took it up, that is said.
  */
 import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
@@ -29,6 +29,11 @@ export class LeaderAway extends Error {
 const OPEN_MS = 3_000;
 /** For a plain request: less than who asked waits for its answer. */
 const REQUEST_MS = 8_000;
+/**
+ * What a leader has answered before it gave the lead up, its own demotion for one, may be heard of after the next leader is: etcd tells
+ * of that one on another connection.
+ */
+const LAST_WORD_MS = 500;
 const PING_MS = 1_000;
 /** A leader whose connection says nothing for so long is gone, or not fit to lead. */
 const SILENT_MS = 4_000;
@@ -52,14 +57,14 @@ export class LeaderLink {
   }
 
   /**
-   * Who leads now, as far as this manager knows. With another leader than before all that is under way breaks off; with none it
-   * does not: who does not see the leader may still be heard by it.
+   * Who leads now, as far as this manager knows. With another leader than before all that is under way breaks off, LAST_WORD_MS
+   * later; with none it does not: who does not see the leader may still be heard by it.
    */
   leaderIs(leader: ManagerAddress | undefined): void {
     const before = this.#leader;
     this.#leader = leader;
     const same = leader?.nodeId === before?.nodeId && leader?.address === before?.address;
-    if (leader !== undefined && !same) this.#breakOff();
+    if (leader !== undefined && !same) this.#retire();
   }
 
   /** A stream of bytes to the leader's API. Rejects with LeaderAway, or the signal's reason. */
@@ -105,6 +110,16 @@ export class LeaderLink {
   close(): void {
     this.#closed = true;
     this.#breakOff();
+  }
+
+  /** Nothing more goes over the connections of now. */
+  #retire(): void {
+    this.#kept = undefined;
+    for (const connection of this.#connections) {
+      const timer = this.#options.clock.after(LAST_WORD_MS, () => connection.destroy());
+      connection.once('close', () => timer.cancel());
+      connection.close();
+    }
   }
 
   #breakOff(): void {

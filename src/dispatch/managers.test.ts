@@ -377,7 +377,17 @@ describe('the way to the leader’s API', () => {
     expect((await open(a, b.identity)).status).toBe(404);
   });
 
-  test('breaks as soon as another leads, and goes there then', async () => {
+  test('what the leader has answered before another is heard of arrives: it may have been its own demotion', async () => {
+    const served = Promise.withResolvers<Duplex>();
+    await start(3, () => ({ api: served.resolve }));
+    const c = all.members[2]!;
+    const stream = await c.server.tunnel();
+    (await served.promise).end('done');
+    c.server.leaderIs({ nodeId: b.nodeId, address: b.address });
+    expect(await text(stream)).toBe('done');
+  });
+
+  test('breaks soon after another leads, and goes there then', async () => {
     await start(3, echo);
     const c = all.members[2]!;
     const stream = await c.server.tunnel();

@@ -86,7 +86,7 @@ describe('updates', () => {
         lab.image('busybox:latest'),
         '--args',
         'sh -c "sleep 0.1; exit 3"',
-        ...(order === 'stop-first' ? ['--update-delay', '1s'] : []),
+        ...(order === 'stop-first' ? ['--update-delay', '20s'] : []),
       ],
       reason: /task: non-zero exit \(3\)/,
     },
