@@ -40,17 +40,16 @@ spec["Labels"] = {"zone": "a"}
 node.update(spec)
 seen["node"] = client.nodes.get(node.id).attrs["Spec"]["Labels"]
 
-# Events are read beside everything else.
+# Events are read beside everything else; `since` finds what came before the stream stood.
+started = int(time.time())
 events = []
 
 
 def listen():
-    for event in client.events(decode=True, filters={"type": ["service", "network"], "scope": ["swarm"]}):
+    for event in client.events(decode=True, since=started, filters={"type": ["service", "network"], "scope": ["swarm"]}):
         events.append([event["Type"], event["Action"], event["Actor"]["Attributes"].get("name")])
 
 
-# A first event says that the stream stands: `since` finds what came before it.
-started = int(time.time())
 threading.Thread(target=listen, daemon=True).start()
 
 # Networks and services.
