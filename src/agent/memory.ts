@@ -44,6 +44,7 @@ interface Due {
 
 const nothing = (): Due => ({ anew: false, facts: new Map(), statuses: new Map(), bootId: undefined });
 
+/** A write that fails @throws what SQLite does; it is made by the next one that succeeds, or by `catchUp`. */
 export class AgentMemory {
   #due = nothing();
   readonly #database: DatabaseSync;
@@ -107,7 +108,7 @@ export class AgentMemory {
     };
   }
 
-  /** These are all facts now. Each write @throws what SQLite does, and is made by the next one that succeeds, or by `catchUp`. */
+  /** These are all facts now. */
   replace(facts: readonly AssignmentChange[]): void {
     this.#due.anew = true;
     this.#due.facts.clear();

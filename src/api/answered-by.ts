@@ -93,5 +93,10 @@ export const DECIDED = Object.keys(ROUTES);
 /** `pattern` is the route's, such as `/nodes/:id`. One that is not in the table is answered here if it only reads. */
 export function answeredBy(method: string, pattern: string): AnsweredBy {
   const decided = Object.hasOwn(ROUTES, `${method} ${pattern}`) ? ROUTES[`${method} ${pattern}`] : undefined;
-  return decided ?? (method === 'GET' || method === 'HEAD' ? 'here' : 'leader');
+  return decided ?? (isRead(method) ? 'here' : 'leader');
+}
+
+/** Whether a request of this method changes nothing. */
+export function isRead(method: string | undefined): boolean {
+  return method === 'GET' || method === 'HEAD';
 }

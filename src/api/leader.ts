@@ -11,14 +11,14 @@
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { duplexPair, type Duplex } from 'node:stream';
 import { text } from 'node:stream/consumers';
+import type { Store } from '../store/store.ts';
 import type { ApiDeps } from './context.ts';
-import { answeredBy } from './answered-by.ts';
+import { answeredBy, isRead } from './answered-by.ts';
 import { readWhole } from './body.ts';
 import { answerFor, ApiError, NO_LEADER, unavailable } from './errors.ts';
 import { forwardUpgrade, plainError } from './hijack.ts';
 import { forward, hasBody, INDEX_HEADER, sendError, UNBEGUN_HEADER, type Upstream } from './proxy.ts';
 import type { RequestTarget } from './request-target.ts';
-import type { Store } from '../store/store.ts';
 
 /** Who leads, as this manager knows. */
 export interface Leadership {
@@ -316,10 +316,6 @@ function brokenOff(method: string | undefined, { message }: Error): string {
   return isRead(method)
     ? `${what}. Try again in a moment.`
     : `${what}: it is not known whether this change was made. Look before you try again.`;
-}
-
-function isRead(method: string | undefined): boolean {
-  return method === 'GET' || method === 'HEAD';
 }
 
 function warning(words: string): string {
