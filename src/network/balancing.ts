@@ -1,7 +1,12 @@
 /**
  * Balancing by nftables, as text. A table has one map from what a packet asks for (a VIP, or a published port) to a
- * chain of its own that chooses a backend. When backends change, only their chain is replaced; when what is asked for changes,
- * the whole table is, in one transaction either way: no packet ever meets half of it.
+ * chain of its own that chooses a backend. When backends change, their chain is replaced; when what is asked for changes,
+ * elements of the map come and go; each in one transaction.
+ *
+ * A packet that is on its way through the rules just then finishes by the old ones, but looks into maps as they are *now*:
+ * what a map loses with its rule or its table is lost for that packet as well (Linux 6.18: one connection in ten thousand was
+ * refused while such a chain was replaced 250 times a second). So a table that stands is never deleted, what stays in its
+ * map is not taken out, and a chain that chooses by a map has a last rule without one.
  */
 import { chainName } from './names.ts';
 
@@ -18,7 +23,10 @@ export interface Balanced {
 /** What a table balances, by the service it belongs to; a service without entries has gone. */
 export type Balance = ReadonlyMap<string, readonly Balanced[]>;
 
-/** How the tables of one kind look around their chains. */
+/**
+ * How the tables of one kind look around their chains. If a hook or the map's type becomes another, so must the name: what
+ * stands is added to, and can change neither.
+ */
 export interface TableShape {
   name: string;
   /** nft type of the map's key. */
@@ -27,27 +35,111 @@ export interface TableShape {
   chains: string;
 }
 
-/** The whole table, replacing whatever stood under its name. */
-export function renderTable(shape: TableShape, balance: Balance): string {
-  // By key: while a port or a VIP changes hands, the later of its two services has it.
-  const all = [...new Map([...balance.values()].flat().map((each) => [each.key, each])).values()];
-  const idle = all.filter((each) => each.backends.length === 0);
+/** One table in the kernel: what it balances, as far as that is known, and the transactions that change it. */
+export class BalancingTable {
+  #shape: TableShape | undefined;
+  /** Undefined when that is not known: nothing was made yet, or the last transaction failed. */
+  #standing: Balance | undefined;
+  /** All chains that may stand, those too that nothing leads to any more. */
+  readonly #chains = new Set<string>();
+
+  /** False until `make` has gone well, and after anything has gone wrong. */
+  get isKnown(): boolean {
+    return this.#standing !== undefined;
+  }
+
+  /** Makes it balance this and nothing else, whatever stands. `run` puts a transaction in force, or rejects. */
+  async make(shape: TableShape, balance: Balance, run: (rules: string) => Promise<unknown>): Promise<void> {
+    const keyed = byKey(balance.values());
+    this.#shape = shape;
+    await this.#commit(balance, keyed, () => run(renderTable(shape, keyed)));
+  }
+
+  /**
+   * Makes the `touched` services what is given for them. `run` gets the transaction, and the addresses that clients without
+   * connections may still be pinned to; it is not called if nothing changes. Throws unless what stands is known.
+   */
+  async change(touched: Balance, run: (rules: string, gone: string[]) => Promise<unknown>): Promise<void> {
+    const [shape, before] = [this.#shape, this.#standing];
+    if (shape === undefined || before === undefined) throw new Error('what the table balances is not known');
+    const after = mergeBalance(before, touched);
+    const same = [...touched].every(([service, now]) => keysOf(before.get(service) ?? []) === keysOf(now));
+    // Only where keys come or go can one of another service be concerned: a port changes hands.
+    const was = byKey(same ? [...touched.keys()].map((service) => before.get(service) ?? []) : before.values());
+    const is = byKey(same ? touched.values() : after.values());
+    const changes = renderChange(shape, was, is);
+    if (changes.length === 0) {
+      this.#standing = after;
+      return;
+    }
+    const unused = same ? [] : this.#unused([...was.keys(), ...is.keys()]);
+    const lines = [...unused.flatMap((chain) => removeChain(shape, chain)), ...changes];
+    await this.#commit(after, is, () => run(`${lines.join('\n')}\n`, removedBackends(before, touched)));
+    for (const chain of unused) this.#chains.delete(chain);
+  }
+
+  async #commit(balance: Balance, keyed: Keyed, run: () => Promise<unknown>): Promise<void> {
+    this.#standing = undefined;
+    for (const key of keyed.keys()) this.#chains.add(chainName(key));
+    await run();
+    this.#standing = balance;
+  }
+
+  /** Not those of `keys` that go just now: some kernels cannot delete a chain in the transaction that takes its last use away. */
+  #unused(keys: readonly string[]): string[] {
+    const used = new Set(keys.map(chainName));
+    return [...this.#chains].filter((chain) => !used.has(chain));
+  }
+}
+
+/** By key: while a port or a VIP changes hands, the later of its two services has it. */
+type Keyed = ReadonlyMap<string, Balanced>;
+
+function byKey(entries: Iterable<readonly Balanced[]>): Keyed {
+  return new Map([...entries].flat().map((each) => [each.key, each]));
+}
+
+/** The transaction that makes the whole table, whatever stands under its name. */
+function renderTable(shape: TableShape, keyed: Keyed): string {
+  const all = [...keyed.values()];
+  const [targets, idle] = [`ip ${shape.name} targets`, `ip ${shape.name} idle`];
   const lines = [
-    removeTable(shape.name),
+    `add table ip ${shape.name}`,
+    `flush table ip ${shape.name}`,
     `table ip ${shape.name} {`,
     ...all.flatMap((each) => [`chain ${chainName(each.key)} {`, ...chooser(each), '}']),
-    'map targets {',
-    `type ${shape.keyType} : verdict`,
-    ...elements(all.map((each) => `${each.key} : goto ${chainName(each.key)}`)),
-    '}',
-    'set idle {',
-    `type ${shape.keyType}`,
-    ...elements(idle.map((each) => each.key)),
-    '}',
+    `map targets {\ntype ${shape.keyType} : verdict\n}`,
+    `set idle {\ntype ${shape.keyType}\n}`,
     shape.chains,
     '}',
+    `flush map ${targets}`,
+    ...all.map((each) => `add element ${targets} { ${target(each)} }`),
+    `flush set ${idle}`,
+    ...all.filter(isIdle).map((each) => `add element ${idle} { ${each.key} }`),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+/** The lines of the transaction that makes the one the other; none when there is nothing to do. */
+function renderChange(shape: TableShape, was: Keyed, is: Keyed): string[] {
+  const [targets, idle] = [`ip ${shape.name} targets`, `ip ${shape.name} idle`];
+  const lines: string[] = [];
+  for (const [key, before] of was) {
+    if (is.has(key)) continue;
+    lines.push(`delete element ${targets} { ${key} }`, `flush chain ip ${shape.name} ${chainName(key)}`);
+    if (isIdle(before)) lines.push(`delete element ${idle} { ${key} }`);
+  }
+  for (const [key, after] of is) {
+    const before = was.get(key);
+    if (before?.backends.join(' ') === after.backends.join(' ')) continue;
+    const chain = `ip ${shape.name} ${chainName(key)}`;
+    if (before === undefined) lines.push(`add chain ${chain}`);
+    lines.push(`flush chain ${chain}`, ...chooser(after).map((rule) => `add rule ${chain} ${rule}`));
+    if (before === undefined) lines.push(`add element ${targets} { ${target(after)} }`);
+    const wasIdle = before !== undefined && isIdle(before);
+    if (wasIdle !== isIdle(after)) lines.push(`${wasIdle ? 'delete' : 'add'} element ${idle} { ${key} }`);
+  }
+  return lines;
 }
 
 /** Takes a table away, whether it stands or not. */
@@ -65,26 +157,22 @@ export function mergeBalance(before: Balance, touched: Balance): Map<string, rea
   return merged;
 }
 
-/** The transaction that makes the `touched` services what is given for them; empty when there is nothing to do. */
-export function renderChange(shape: TableShape, before: Balance, touched: Balance): string {
-  const lines: string[] = [];
-  for (const [service, now] of touched) {
-    const old = before.get(service) ?? [];
-    // Keys came or went: nft cannot delete a chain in the transaction that takes its last use away on all kernels.
-    if (keysOf(old) !== keysOf(now)) return renderTable(shape, mergeBalance(before, touched));
-    now.forEach((after, i) => lines.push(...replaceBackends(shape, old[i] ?? after, after)));
-  }
-  return lines.length === 0 ? '' : `${lines.join('\n')}\n`;
-}
-
-/** Backends of the touched services that serve no more: conntrack may still pin clients to them. */
+/**
+ * Addresses of backends of the touched services that serve no more, and that conntrack may still pin clients to:
+ * connections end by themselves, only datagrams need their flows forgotten (trap 6).
+ */
 export function removedBackends(before: Balance, touched: Balance): string[] {
   const removed = new Set<string>();
   for (const [service, now] of touched) {
-    for (const { backends } of before.get(service) ?? []) for (const backend of backends) removed.add(backend);
-    for (const { backends } of now) for (const backend of backends) removed.delete(backend);
+    for (const address of addressesOf(before.get(service) ?? [])) removed.add(address);
+    for (const address of addressesOf(now)) removed.delete(address);
   }
   return [...removed];
+}
+
+function addressesOf(entries: readonly Balanced[]): string[] {
+  const datagrams = entries.filter(({ protocol }) => protocol !== 'tcp' && protocol !== 'sctp');
+  return datagrams.flatMap(({ backends }) => backends.map((backend) => backend.split(' ')[0] ?? backend));
 }
 
 /** Backends rotated by a number drawn from `seed`, so that a thousand clients do not all begin with the first. */
@@ -99,22 +187,28 @@ function keysOf(entries: readonly Balanced[]): string {
   return entries.map((each) => each.key).join(' ');
 }
 
-function replaceBackends(shape: TableShape, before: Balanced, after: Balanced): string[] {
-  if (before.backends.join(' ') === after.backends.join(' ')) return [];
-  const chain = `ip ${shape.name} ${chainName(after.key)}`;
-  const lines = [`flush chain ${chain}`, ...chooser(after).map((rule) => `add rule ${chain} ${rule}`)];
-  const wasIdle = before.backends.length === 0;
-  const isIdle = after.backends.length === 0;
-  if (wasIdle !== isIdle) lines.push(`${isIdle ? 'add' : 'delete'} element ip ${shape.name} idle { ${after.key} }`);
-  return lines;
+function isIdle(each: Balanced): boolean {
+  return each.backends.length === 0;
 }
 
+/** The element of the map that leads to its chain. */
+function target({ key }: Balanced): string {
+  return `${key} : goto ${chainName(key)}`;
+}
+
+/** Whether it stands or not; it must not be in use. */
+function removeChain(shape: TableShape, chain: string): string[] {
+  return [`add chain ip ${shape.name} ${chain}`, `delete chain ip ${shape.name} ${chain}`];
+}
+
+/** In turns; the last rule is for a packet that the map of the first has failed. */
 function chooser({ backends, protocol }: Balanced): string[] {
-  if (backends.length === 0) return [];
-  const target = `numgen inc mod ${backends.length} map { ${backends.map((each, i) => `${i} : ${each}`).join(', ')} }`;
-  return [protocol === undefined ? `dnat to ${target}` : `meta l4proto ${protocol} dnat ip to ${target}`];
-}
-
-function elements(all: string[]): string[] {
-  return all.length === 0 ? [] : [`elements = { ${all.join(', ')} }`];
+  const [first] = backends;
+  if (first === undefined) return [];
+  const [ported, plain] =
+    protocol === undefined ? ['dnat', 'dnat'] : [`meta l4proto ${protocol} dnat ip`, `meta l4proto ${protocol} dnat`];
+  const constant = `${plain} to ${first.replace(' . ', ':')}`;
+  if (backends.length === 1) return [constant];
+  const choices = backends.map((each, i) => `${i} : ${each}`).join(', ');
+  return [`${ported} to numgen inc mod ${backends.length} map { ${choices} }`, constant];
 }

@@ -2,7 +2,7 @@
  * The rules inside the namespaces of this node's own tasks: made when a task starts, changed when a service that it
  * sees changes. A change looks only at tasks on the networks it concerns, and replaces only what differs.
  */
-import { mergeBalance, removedBackends, renderChange, renderTable } from './balancing.ts';
+import { BalancingTable } from './balancing.ts';
 import type { Balanced } from './balancing.ts';
 import { CommandFailed, listOf } from './command.ts';
 import type { CommandRunner } from './command.ts';
@@ -32,8 +32,7 @@ interface LocalTask {
   taskId: string;
   networkIds: string[];
   namespace: TaskNamespace;
-  /** What its table balances; undefined when that is not known, so that the next change replaces it whole. */
-  standing: ReadonlyMap<string, readonly Balanced[]> | undefined;
+  vips: BalancingTable;
 }
 
 /**
@@ -69,7 +68,7 @@ export class LocalTasks {
     const namespace = await TaskNamespace.hold(pid, this.#run, stillOurs);
     if (namespace === undefined) return 'ended';
     const networkIds = networks.map((network) => network.networkId);
-    const task: LocalTask = { taskId, networkIds, namespace, standing: undefined };
+    const task: LocalTask = { taskId, networkIds, namespace, vips: new BalancingTable() };
     // Known before its rules are made: a change that comes meanwhile queues behind them.
     this.#tasks.set(taskId, task);
     try {
@@ -118,24 +117,26 @@ export class LocalTasks {
   ): Promise<void> {
     const balance = taskBalance(this.#facts, task.taskId, task.networkIds);
     const names = nameServers === undefined ? '' : nameServerRules(nameServers);
-    const rules = renderTable(VIP_TABLE, balance) + names;
-    if (published) {
-      const ingress = this.#facts.ingress();
-      const address = networks.find((network) => network.networkId === ingress?.id)?.address;
-      if (ingress === undefined || address === undefined) {
-        throw new Error(`task ${task.taskId} is not in the ingress network`);
-      }
-      const device = task.namespace.deviceIn(ingress.subnet);
-      if (device === undefined) throw new Error(`task ${task.taskId} has no interface in the ingress network`);
-      const { routes, rule } = returnRoutes(device, address, ingress.gateway, ingress.subnet);
-      await Promise.all([
-        run(['sh', '-ec', PREPARE, 'drover', routes, rule], { input: rules + returnPathRules(device) }),
-        letPortsReturn(this.#run, deviceNames(this.#nodeId, ingress.id).bridge),
-      ]);
-    } else {
-      await run(['sh', '-ec', PREPARE, 'drover'], { input: rules });
+    if (!published) {
+      await task.vips.make(VIP_TABLE, balance, (vips) =>
+        run(['sh', '-ec', PREPARE, 'drover'], { input: vips + names }),
+      );
+      return;
     }
-    task.standing = balance;
+    const ingress = this.#facts.ingress();
+    const address = networks.find((network) => network.networkId === ingress?.id)?.address;
+    if (ingress === undefined || address === undefined) {
+      throw new Error(`task ${task.taskId} is not in the ingress network`);
+    }
+    const device = task.namespace.deviceIn(ingress.subnet);
+    if (device === undefined) throw new Error(`task ${task.taskId} has no interface in the ingress network`);
+    const { routes, rule } = returnRoutes(device, address, ingress.gateway, ingress.subnet);
+    await Promise.all([
+      task.vips.make(VIP_TABLE, balance, (vips) =>
+        run(['sh', '-ec', PREPARE, 'drover', routes, rule], { input: vips + names + returnPathRules(device) }),
+      ),
+      letPortsReturn(this.#run, deviceNames(this.#nodeId, ingress.id).bridge),
+    ]);
   }
 
   async #change(
@@ -143,11 +144,9 @@ export class LocalTasks {
     task: LocalTask,
     services: ReadonlyMap<string, ReadonlySet<string>>,
   ): Promise<void> {
-    const { standing } = task;
-    if (standing === undefined) {
+    if (!task.vips.isKnown) {
       const balance = taskBalance(this.#facts, task.taskId, task.networkIds);
-      await run(['nft', '-f', '-'], { input: renderTable(VIP_TABLE, balance) });
-      task.standing = balance;
+      await task.vips.make(VIP_TABLE, balance, (rules) => run(['nft', '-f', '-'], { input: rules }));
       return;
     }
     const touched = new Map<string, readonly Balanced[]>();
@@ -156,11 +155,7 @@ export class LocalTasks {
         touched.set(key, taskBalanced(this.#facts, task.taskId, networkId, key));
       }
     }
-    const rules = renderChange(VIP_TABLE, standing, touched);
-    if (rules === '') return;
-    task.standing = undefined;
-    await changeRules(run, rules, removedBackends(standing, touched));
-    task.standing = mergeBalance(standing, touched);
+    await task.vips.change(touched, (rules, gone) => changeRules(run, rules, gone));
   }
 }
 

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Balanced, TableShape } from './balancing.ts';
-import { mergeBalance, removeTable, renderChange, renderTable, rotated } from './balancing.ts';
+import { BalancingTable, mergeBalance, removeTable, rotated } from './balancing.ts';
 import type { CommandRunner } from './command.ts';
 import { CommandFailed } from './command.ts';
 import { whyNoNamespaces } from './fake-hosts.fixture.ts';
@@ -36,18 +36,95 @@ const HOST_TABLE = hostTable(
   'drb0123456789',
 );
 
+/** What each of these changes is told to nft as. */
+async function toldOf(
+  shape: TableShape,
+  whole: ReadonlyMap<string, readonly Balanced[]>,
+  changes: readonly ReadonlyMap<string, readonly Balanced[]>[],
+): Promise<string[]> {
+  const table = new BalancingTable();
+  const told: string[] = [];
+  await table.make(shape, whole, async (rules) => told.push(rules));
+  for (const touched of changes) await table.change(touched, async (rules) => told.push(rules));
+  return told;
+}
+
 describe('balancing', () => {
-  test('a change of backends replaces one chain, and no more', () => {
-    const before = new Map([
-      ['a', [balanced(1, [1, 2])]],
-      ['b', [balanced(2, [3])]],
+  const before = new Map([
+    ['a', [balanced(1, [1, 2])]],
+    ['b', [balanced(2, [3])]],
+  ]);
+  const linesOf = (text: string | undefined) => (text ?? '').split('\n').filter((line) => line !== '');
+
+  test('a change of backends replaces one chain, and no more', async () => {
+    const [, ...changes] = await toldOf(VIP_TABLE, before, [
+      new Map([['a', [balanced(1, [2])]]]),
+      new Map([['b', [balanced(2, [3])]]]),
     ]);
-    const text = renderChange(VIP_TABLE, before, new Map([['a', [balanced(1, [2])]]]));
-    expect(text.split('\n').filter((line) => line !== '')).toEqual([
-      expect.stringMatching(/^flush chain ip drover b_[0-9a-f]{16}$/),
-      expect.stringMatching(/^add rule ip drover b_[0-9a-f]{16} dnat to numgen inc mod 1 map \{ 0 : 10.1.1.2 \}$/),
+    expect(changes.map(linesOf)).toEqual([
+      [
+        expect.stringMatching(/^flush chain ip drover b_[0-9a-f]{16}$/),
+        expect.stringMatching(/^add rule ip drover b_[0-9a-f]{16} dnat to 10\.1\.1\.2$/),
+      ],
     ]);
-    expect(renderChange(VIP_TABLE, before, new Map([['b', [balanced(2, [3])]]]))).toBe('');
+  });
+
+  test('a packet that finds nothing in the map of its chain, for that has just been replaced, is sent on all the same', async () => {
+    const [, change] = await toldOf(VIP_TABLE, before, [new Map([['b', [balanced(2, [3, 4])]]])]);
+    expect(linesOf(change).map((line) => line.replace(/b_\w+/, 'b'))).toEqual([
+      'flush chain ip drover b',
+      'add rule ip drover b dnat to numgen inc mod 2 map { 0 : 10.1.1.3, 1 : 10.1.1.4 }',
+      'add rule ip drover b dnat to 10.1.1.3',
+    ]);
+  });
+
+  test('who comes and who goes leaves the others what they have, and the table', async () => {
+    const [, ...changes] = await toldOf(VIP_TABLE, before, [
+      new Map([
+        ['a', []],
+        ['c', [balanced(3, [5])]],
+      ]),
+      new Map([['d', [balanced(4, [])]]]),
+    ]);
+    expect(changes.map((text) => linesOf(text).map((line) => line.replaceAll(/b_\w+/g, 'b')))).toEqual([
+      [
+        'delete element ip drover targets { 10.1.2.1 }',
+        'flush chain ip drover b',
+        'add chain ip drover b',
+        'flush chain ip drover b',
+        'add rule ip drover b dnat to 10.1.1.5',
+        'add element ip drover targets { 10.1.2.3 : goto b }',
+      ],
+      [
+        // Of the one that went.
+        'add chain ip drover b',
+        'delete chain ip drover b',
+        'add chain ip drover b',
+        'flush chain ip drover b',
+        'add element ip drover targets { 10.1.2.4 : goto b }',
+        'add element ip drover idle { 10.1.2.4 }',
+      ],
+    ]);
+  });
+
+  test('a port that changes hands is kept by whoever has it now', async () => {
+    const [, ...changes] = await toldOf(VIP_TABLE, before, [
+      new Map([['c', [balanced(2, [7])]]]),
+      new Map([['b', []]]),
+    ]);
+    expect(changes).toEqual([expect.stringMatching(/^flush chain .*\nadd rule .* dnat to 10\.1\.1\.7\n$/)]);
+  });
+
+  test('after a transaction that failed the table is made anew', async () => {
+    const table = new BalancingTable();
+    await table.make(VIP_TABLE, before, async () => {});
+    await expect(table.change(new Map([['b', []]]), () => Promise.reject(new Error('no nft')))).rejects.toThrow(
+      'no nft',
+    );
+    expect(table.isKnown).toBe(false);
+    await expect(table.change(new Map([['b', []]]), async () => {})).rejects.toThrow('is not known');
+    await table.make(VIP_TABLE, before, async () => {});
+    expect(table.isKnown).toBe(true);
   });
 
   test('rotation keeps every backend, and differs between tasks', () => {
@@ -65,7 +142,7 @@ describe('balancing', () => {
 const reason = whyNoNamespaces();
 
 describe.skipIf(reason !== undefined)(`in the kernel${reason === undefined ? '' : ` (${reason})`}`, () => {
-  const listOf = (scripts: string[], table: string): unknown => {
+  const listOf = (scripts: string[], table: string): string[] => {
     const command = `${scripts.map((_script, i) => `printf %s "$s${i}" | nft -f - || exit 1`).join('\n')}\nnft -j list table ${table}`;
     const env = Object.fromEntries(scripts.map((script, i) => [`s${i}`, script]));
     const json = execFileSync('unshare', ['-n', 'sh', '-c', command], {
@@ -74,6 +151,14 @@ describe.skipIf(reason !== undefined)(`in the kernel${reason === undefined ? '' 
     });
     const { nftables }: { nftables: object[] } = JSON.parse(json);
     return nftables.map((each) => JSON.stringify(each).replace(/"handle": ?\d+,?/g, '')).sort();
+  };
+
+  /** Without the chains of what went: they are there, empty, until the next that comes or goes. */
+  const inUse = (listed: string[]): string[] => {
+    return listed.filter((each) => {
+      const [, chain] = /^\{"chain".*"name": ?"(b_\w+)"/.exec(each) ?? [];
+      return chain === undefined || listed.some((other) => other !== each && other.includes(chain));
+    });
   };
 
   const steps = fc.array(
@@ -97,27 +182,31 @@ describe.skipIf(reason !== undefined)(`in the kernel${reason === undefined ? '' 
     ],
   ];
 
-  test.each(shapes)('%s: changes end in the same rules as the whole table', (_name, shape, make) => {
-    fc.assert(
-      fc.property(steps, (steps) => {
-        let standing: ReadonlyMap<string, readonly Balanced[]> = new Map();
-        const scripts = [renderTable(shape, standing)];
-        for (const step of steps) {
-          const touched = new Map(
-            Object.entries(step).map(([service, backends]) => [
-              service,
-              backends === null ? [] : [make(service, backends)],
-            ]),
+  test.each(shapes)(
+    '%s: changes end in the same rules as the whole table, which may be made again',
+    async (_name, shape, make) => {
+      await fc.assert(
+        fc.asyncProperty(steps, async (steps) => {
+          const changes = steps.map(
+            (step) =>
+              new Map(
+                Object.entries(step).map(([service, backends]) => [
+                  service,
+                  backends === null ? [] : [make(service, backends)],
+                ]),
+              ),
           );
-          scripts.push(renderChange(shape, standing, touched));
-          standing = mergeBalance(standing, touched);
-        }
-        const table = `ip ${shape.name}`;
-        expect(listOf(scripts, table)).toEqual(listOf([renderTable(shape, standing)], table));
-      }),
-      { numRuns: 12 },
-    );
-  });
+          const standing = changes.reduce<ReadonlyMap<string, readonly Balanced[]>>(mergeBalance, new Map());
+          const changed = await toldOf(shape, new Map(), changes);
+          const [whole = ''] = await toldOf(shape, standing, []);
+          const table = `ip ${shape.name}`;
+          expect(inUse(listOf(changed, table))).toEqual(listOf([whole], table));
+          expect(inUse(listOf([...changed, whole], table))).toEqual(listOf([whole], table));
+        }),
+        { numRuns: 12 },
+      );
+    },
+  );
 
   test('the way back is accepted, and may be made again', () => {
     expect(listOf([returnPathRules('lo'), returnPathRules('lo')], 'netdev drover_return')).toContainEqual(

@@ -32,7 +32,12 @@ test('a process that runs has a namespace, until it has ended', async () => {
 
 test('one that has ended has none, even while its parent has yet to take notice of that', async () => {
   const { said } = await runs('exec 3<&0; sh -c "exec sleep 0" & echo $!; exec cat <&3');
-  await expect.poll(() => hold(Number(said))).toBeUndefined();
+  const found = async () => {
+    const held = await hold(Number(said));
+    await held?.release();
+    return held;
+  };
+  await expect.poll(found).toBeUndefined();
   // It is still there.
   expect(process.kill(Number(said), 0)).toBe(true);
 });

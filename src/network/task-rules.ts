@@ -60,11 +60,12 @@ export function nameServerRules({ gateway, instead }: { gateway: string; instead
 table ip drover_names {
   chain ask {
     type nat hook output priority -110
-    ip daddr { ${others.join(', ')} } meta l4proto { tcp, udp } th dport 53 dnat to ${gateway}
+    ${others.flatMap((server) => ['udp', 'tcp'].map((protocol) => `ip daddr ${server} ${protocol} dport 53 dnat to ${gateway}`)).join('\n    ')}
   }
   chain leave {
     type nat hook postrouting priority 100
-    ct status dnat ip daddr ${gateway} meta l4proto { tcp, udp } th dport 53 masquerade
+    ct status dnat ip daddr ${gateway} udp dport 53 masquerade
+    ct status dnat ip daddr ${gateway} tcp dport 53 masquerade
   }
 }
 `;
