@@ -9,6 +9,8 @@ import { DEFAULT_DRAIN_MS } from '../model/readiness.ts';
 
 /** Longer than the manager waits: it is its word that counts, unless it cannot be had. */
 const WITHDRAWN_WITHIN_MS = 3_000;
+/** What was sent here just before may be on its way, by a slow line or a busy host, and is not seen until it arrives. */
+const ARRIVING_MS = 200;
 const LOOK_MS = 75;
 
 export interface DepartureDeps {
@@ -25,6 +27,8 @@ export class Departure {
   /** On the monotonic clock. */
   #beganMs: number | undefined;
   #withdrawnMs: number | undefined;
+  /** Somebody did send connections here when it began to leave. */
+  #wasBalanced = false;
   #outHere: Promise<true> | undefined;
 
   constructor(deps: DepartureDeps) {
@@ -35,6 +39,7 @@ export class Departure {
   async waitMs(task: TaskAssignment, pid: number): Promise<number> {
     const nowMs = this.#deps.clock.monotonic();
     this.#beganMs ??= nowMs;
+    if (task.balanced === true) this.#wasBalanced = true;
     if (this.#withdrawnMs === undefined) {
       const leftMs = this.#beganMs + WITHDRAWN_WITHIN_MS - nowMs;
       if (leftMs > 0) {
@@ -44,6 +49,8 @@ export class Departure {
       this.#withdrawnMs = nowMs;
     }
     const leftMs = this.#withdrawnMs + (task.drainMs ?? DEFAULT_DRAIN_MS) - nowMs;
+    const arrivingMs = this.#wasBalanced ? this.#withdrawnMs + ARRIVING_MS - nowMs : 0;
+    if (leftMs > 0 && arrivingMs > 0) return Math.min(leftMs, arrivingMs);
     if (leftMs <= 0 || (await this.#connections(pid)) === 0) return 0;
     return Math.min(leftMs, LOOK_MS);
   }

@@ -124,7 +124,22 @@ describe('a task that is not wanted any more', () => {
     await pass(1_000);
     expect([runs(), looks]).toEqual([true, 0]);
     agent.apply([leaving()]);
-    await settle(20);
+    await pass(250);
+    expect(last().state).toBe(TaskState.SHUTDOWN);
+  });
+
+  test('serves a connection that was on its way when the last node took it out', async () => {
+    const agent = await running();
+    agent.apply([leaving({ balanced: true })]);
+    await pass(50);
+    agent.apply([leaving()]);
+    await pass(150);
+    expect([runs(), looks]).toEqual([true, 0]);
+    connections = 1;
+    await pass(500);
+    expect(runs()).toBe(true);
+    connections = 0;
+    await pass(100);
     expect(last().state).toBe(TaskState.SHUTDOWN);
   });
 
@@ -133,7 +148,7 @@ describe('a task that is not wanted any more', () => {
     agent.apply([leaving({ balanced: true })]);
     await pass(2_900);
     expect(runs()).toBe(true);
-    await pass(200);
+    await pass(350);
     expect(last().state).toBe(TaskState.SHUTDOWN);
   });
 
