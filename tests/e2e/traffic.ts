@@ -15,8 +15,8 @@ import { createInterface } from 'node:readline';
 export interface Traffic {
   requests: number;
   failed: number;
-  /** What they failed with, each kind once, with its count. */
-  failures: Record<string, number>;
+  /** The first of them: with what, where, after how long and when. */
+  failures: string[];
   /** Resets before the first byte on a kept connection, repeated with success or counted in `failed` as well. */
   resets: number;
   /** Milliseconds from when it was due to its end, of all that are not slow on purpose. */
@@ -29,6 +29,7 @@ export interface Traffic {
 
 const TIMEOUT_MS = 10_000;
 const SLOW_EVERY = 20;
+const FAILURES_TOLD = 10;
 const LEAVES = new Set(['ECONNRESET', 'EPIPE']);
 
 /** In turn, so that none idles for long; as a proxy would. */
@@ -37,7 +38,7 @@ const kept = new Agent({ keepAlive: true, maxSockets: 16, maxFreeSockets: 4, sch
 const empty = () => ({
   requests: 0,
   failed: 0,
-  failures: {} as Record<string, number>,
+  failures: [] as string[],
   resets: 0,
   latencies: [] as number[],
   versions: {} as Record<string, number>,
@@ -73,6 +74,7 @@ async function once(number: number, dueMs: number, hosts: readonly string[]): Pr
   const slow = number % SLOW_EVERY === 0;
   const url = `${hosts[number % hosts.length]}${slow ? '/slow' : '/'}`;
   const into = seen;
+  const sentMs = performance.now();
   into.requests++;
   try {
     // Runs of ten, so that kept and fresh, slow and quick go to every host.
@@ -85,9 +87,10 @@ async function once(number: number, dueMs: number, hosts: readonly string[]): Pr
     if (!slow) into.latencies.push(performance.now() - dueMs);
   } catch (error) {
     const { code, message } = error as Error & { code?: string };
-    const what = `${code ?? message}${slow ? ' (slow)' : ''}`;
+    const afterMs = Math.round(performance.now() - sentMs);
     into.failed++;
-    into.failures[what] = (into.failures[what] ?? 0) + 1;
+    if (into.failures.length < FAILURES_TOLD)
+      into.failures.push(`${code ?? message}: ${url} after ${afterMs} ms, at ${new Date().toISOString()}`);
   }
 }
 
