@@ -40,6 +40,8 @@ export class BalancingTable {
   #shape: TableShape | undefined;
   /** Undefined when that is not known: nothing was made yet, or the last transaction failed. */
   #standing: Balance | undefined;
+  /** Some key is that of two services: what becomes of the one may not be for the other's chain. */
+  #isContested = false;
   /** All chains that may stand, those too that nothing leads to any more. */
   readonly #chains = new Set<string>();
 
@@ -52,6 +54,7 @@ export class BalancingTable {
   async make(shape: TableShape, balance: Balance, run: (rules: string) => Promise<unknown>): Promise<void> {
     const keyed = byKey(balance.values());
     this.#shape = shape;
+    this.#isContested = isContested(balance, keyed);
     await this.#commit(balance, keyed, () => run(renderTable(shape, keyed)));
   }
 
@@ -63,16 +66,18 @@ export class BalancingTable {
     const [shape, before] = [this.#shape, this.#standing];
     if (shape === undefined || before === undefined) throw new Error('what the table balances is not known');
     const after = mergeBalance(before, touched);
-    const same = [...touched].every(([service, now]) => keysOf(before.get(service) ?? []) === keysOf(now));
-    // Only where keys come or go can one of another service be concerned: a port changes hands.
-    const was = byKey(same ? [...touched.keys()].map((service) => before.get(service) ?? []) : before.values());
-    const is = byKey(same ? touched.values() : after.values());
+    // Otherwise only what is touched is looked at.
+    const keysMove = [...touched].some(([service, now]) => keysOf(before.get(service) ?? []) !== keysOf(now));
+    const whole = keysMove || this.#isContested;
+    const was = byKey(whole ? before.values() : [...touched.keys()].map((service) => before.get(service) ?? []));
+    const is = byKey(whole ? after.values() : touched.values());
+    if (whole) this.#isContested = isContested(after, is);
     const changes = renderChange(shape, was, is);
     if (changes.length === 0) {
       this.#standing = after;
       return;
     }
-    const unused = same ? [] : this.#unused([...was.keys(), ...is.keys()]);
+    const unused = whole ? this.#unused([...was.keys(), ...is.keys()]) : [];
     const lines = [...unused.flatMap((chain) => removeChain(shape, chain)), ...changes];
     await this.#commit(after, is, () => run(`${lines.join('\n')}\n`, removedBackends(before, touched)));
     for (const chain of unused) this.#chains.delete(chain);
@@ -97,6 +102,10 @@ type Keyed = ReadonlyMap<string, Balanced>;
 
 function byKey(entries: Iterable<readonly Balanced[]>): Keyed {
   return new Map([...entries].flat().map((each) => [each.key, each]));
+}
+
+function isContested(balance: Balance, keyed: Keyed): boolean {
+  return [...balance.values()].reduce((sum, entries) => sum + entries.length, 0) > keyed.size;
 }
 
 /** The transaction that makes the whole table, whatever stands under its name. */
