@@ -411,8 +411,12 @@ describe('the network', () => {
       await lab.docker('h1', 'stack', 'rm', 'twice');
       await deploy();
       await Promise.all(['twice_a', 'twice_b'].map((name) => lab.converged(name, 3)));
-      expect(new Set((await calls('h2', 'twice_b', 'http://a:8080/', 6)).map((who) => who.host)).size).toBe(3);
-      expect((await whoami('h3', 8600)).client).toBe(outside);
+      // That they run is known before every node has taken them in.
+      await eventually('each of a answers', async () => {
+        const answers = await calls('h2', 'twice_b', 'http://a:8080/', 6);
+        return new Set(answers.map((who) => who.host)).size === 3;
+      });
+      await eventually('its port answers', async () => (await whoami('h3', 8600)).client === outside);
     }
     await cleanAudit();
     await lab.docker('h1', 'stack', 'rm', 'twice');
