@@ -74,6 +74,11 @@ export interface LinkEnd {
 /** How late a heartbeat timer may be before this process counts as having slept. */
 const LATE_MS = 200;
 const GOODBYE_MS = 1_000;
+/**
+ * The kernel of a manager's host answers however busy that is; a packet may be lost once. Where several managers have lost
+ * their power at once, those that are left are to hear of this node before they take it for down.
+ */
+const REACH_MS = 2_000;
 const GONE = 410;
 
 export class AgentLink {
@@ -100,7 +105,7 @@ export class AgentLink {
     const log = options.log.child({ manager: address });
     if (serve !== undefined)
       this.#streams = new AgentStreams({ address, identity: () => options.currentIdentity(), serve, clock, log });
-    this.#connection = (options.dial ?? dialManager)(address, identity, clock, identity);
+    this.#connection = (options.dial ?? dialManager)(address, identity, clock, identity, REACH_MS);
     this.#connection.on('error', (error) => this.#over('error', error.message, error));
     this.#connection.on('close', () => this.#over('error', 'the connection was closed'));
     this.#stream = this.#connection.request({ ':method': 'POST', ':path': PATHS.session }, { endStream: false });

@@ -35,12 +35,18 @@ export function withPort(address: string): string {
 }
 
 /**
- * Begins to dial. The connection fails unless a manager of the trusted cluster answers. Errors come as its `error`
- * event, which the caller must listen to.
+ * Begins to dial. The connection fails unless a manager of the trusted cluster answers, and unless its host does within
+ * `reachMs`, if that is given. Errors come as its `error` event, which the caller must listen to.
  */
-export function dialManager(address: string, trust: Trust, clock: Clock, own?: Credentials): ClientHttp2Session {
+export function dialManager(
+  address: string,
+  trust: Trust,
+  clock: Clock,
+  own?: Credentials,
+  reachMs?: number,
+): ClientHttp2Session {
   const root = parseCertificate(trust.rootCertificate);
-  return dial(address, {
+  const connection = dial(address, {
     ca: trust.rootCertificate,
     ...(own === undefined ? {} : { cert: own.certificate, key: own.key }),
     checkServerIdentity: (_host, shown) => {
@@ -56,6 +62,13 @@ export function dialManager(address: string, trust: Trust, clock: Clock, own?: C
       }
     },
   });
+  if (reachMs !== undefined) {
+    const late = clock.after(reachMs, () => {
+      if (connection.socket.connecting) connection.destroy(new Error(`the host does not answer within ${reachMs} ms`));
+    });
+    connection.once('close', () => late.cancel());
+  }
+  return connection;
 }
 
 /** The certificate that was shown, and what came with it; or the links up to a root that is trusted. */
