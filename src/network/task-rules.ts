@@ -52,6 +52,7 @@ export function taskBalanced(facts: Facts, taskId: string, networkId: string, se
 /**
  * Turns questions to these name servers to our resolver on `gateway`: for a container that was made before it came into
  * an overlay, and asks others. From its address in the overlay, by which the resolver knows it. No servers: as it was.
+ * Spelt out without sets, for what a set loses when rules are made anew a packet misses (see `balancing.ts`).
  */
 export function nameServerRules({ gateway, instead }: { gateway: string; instead: readonly string[] }): string {
   const others = instead.filter((server) => server !== gateway);
